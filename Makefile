@@ -1,0 +1,33 @@
+# `make demo` and `make test` each need Python 3.11 and nothing else: they make their
+# own virtual environment, and a second run starts at once.
+PYTHON ?= python3.11
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test slow lint bench clean
+
+demo: .venv-demo/installed
+	.venv-demo/bin/oscillink-store demo
+
+test: .venv/installed lint
+	.venv/bin/python -m pytest
+
+slow: .venv/installed
+	.venv/bin/python -m pytest -m slow
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv-demo/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python $(PIP_INSTALL) -e .
+	touch $@
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP_INSTALL) -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

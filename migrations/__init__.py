@@ -1,0 +1,1 @@
+"""Migrations between on-disk format versions, one frozen module each."""

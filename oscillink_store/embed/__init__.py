@@ -1,0 +1,1 @@
+"""Embedders: one protocol and the adapters to it."""

@@ -1,0 +1,1 @@
+"""Where disk meets mathematics: the store, ingest, search and verification."""

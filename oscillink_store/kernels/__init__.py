@@ -1,0 +1,1 @@
+"""Numerical kernels on contiguous arrays: no IO, no logging, no randomness."""

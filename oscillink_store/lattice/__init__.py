@@ -1,0 +1,1 @@
+"""The lattice: relations between anchors, settling and ranking, without disk."""

@@ -1,0 +1,247 @@
+"""Value types shared by every floor: parameters, fields, hits, results and reports.
+
+All are frozen and keyword-only, hold plain values or arrays, and know neither disk nor
+mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from oscillink_store.errors import InputError, QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from oscillink_store.receipts.receipt import Receipt
+
+__all__ = [
+    "RELATIONS",
+    "Diffusion",
+    "Durability",
+    "Fields",
+    "Hit",
+    "IngestReport",
+    "Parameters",
+    "SearchResult",
+    "VerifyReport",
+]
+
+Diffusion = Literal["screened", "heat"]
+Durability = Literal["sync", "batch", "off"]
+
+RELATIONS: tuple[str, ...] = ("next", "mention", "link", "shared", "knn")
+"""The relations by name; a relation's code in the edge arrays is its place here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Every constant of the lattice, the ranking and the settle, with the measured defaults.
+
+    Symbols: λ_G, λ_C, λ_Q, λ_P weigh the four terms of the energy
+    H(U) = λ_G‖U−Y‖² + λ_C tr(UᵀLU) + λ_Q tr((U−1ψᵀ)ᵀB(U−1ψᵀ)) + λ_P tr(UᵀL_path U);
+    γ is the screening of the diffusion (L + γI)h = γs.
+    """
+
+    # relation weights ω_r in A = Σ_r ω_r A_r
+    next_weight: float = 1.0
+    mention_weight: float = 1.0
+    link_weight: float = 1.0
+    shared_weight: float = 0.3
+    knn_weight: float = 0.1
+    # what the relations are built from
+    knn_neighbors: int = 16
+    knn_power: int = 3
+    title_max_anchors: int = 5
+    title_min_length: int = 4
+    shared_min_frequency: int = 2
+    shared_max_frequency: int = 20
+    # candidates
+    dense_candidates: int = 50
+    text_candidates: int = 50
+    text_matches: int = 1000
+    # evidence and ranking
+    text_weight: float = 0.4
+    name_bonus: float = 4.0
+    facet_bonus: float = 1.5
+    sources: int = 3
+    diffusion: Diffusion = "screened"
+    screening: float = 0.5
+    heat_time: float = 1.0
+    gate_weight: float = 4.0
+    evidence_floor_rank: int = 50
+    # settle
+    anchor_term: float = 1.0
+    coherence_term: float = 0.5
+    query_term: float = 4.0
+    path_term: float = 0.2
+    tolerance: float = 1e-4
+    max_iterations: int = 200
+
+    def __post_init__(self) -> None:
+        """Refuse values for which the system is not positive definite or has no meaning."""
+        positive = ("anchor_term", "screening", "heat_time", "tolerance")
+        whole = (
+            "knn_neighbors", "knn_power", "title_max_anchors", "title_min_length",
+            "shared_min_frequency", "shared_max_frequency", "dense_candidates",
+            "text_candidates", "text_matches", "sources", "evidence_floor_rank", "max_iterations",
+        )  # fmt: skip
+        for name, value in asdict(self).items():
+            if name == "diffusion":
+                if value not in ("screened", "heat"):
+                    raise QueryError(f"diffusion is {value!r}: use 'screened' or 'heat'")
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise QueryError(f"{name} is {value!r}: use a number")
+            elif name in whole:
+                if not isinstance(value, int) or value < 1:
+                    raise QueryError(f"{name} is {value!r}: use a whole number of at least 1")
+            elif not 0.0 <= value < float("inf") or (name in positive and value <= 0.0):
+                bound = "positive" if name in positive else "zero or positive"
+                raise QueryError(f"{name} is {value!r}: it must be finite and {bound}")
+
+    @property
+    def relation_weights(self) -> tuple[float, ...]:
+        """ω_r in the order of :data:`RELATIONS`."""
+        return (
+            self.next_weight, self.mention_weight, self.link_weight,
+            self.shared_weight, self.knn_weight,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """Which columns of a source play which part; every other column becomes metadata.
+
+    ``sequence`` may name several columns, whose values together identify the sequence.
+    The columns named by ``sequence`` and ``position`` also stay as metadata when their
+    names differ from these. ``facets`` are metadata columns (a speaker, a product) whose
+    values lift an anchor when exactly one of them is named in the question.
+    """
+
+    id: str = "id"
+    text: str = "text"
+    title: str = "title"
+    vector: str = "vector"
+    sequence: str | Sequence[str] = "sequence"
+    position: str = "position"
+    links: str = "links"
+    gate: str = "gate"
+    facets: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Freeze the sequences and refuse one column in two parts."""
+        object.__setattr__(self, "facets", tuple(self.facets))
+        if not isinstance(self.sequence, str):
+            object.__setattr__(self, "sequence", tuple(self.sequence))
+        single = (self.id, self.text, self.title, self.vector, self.links, self.gate)
+        for name in single:
+            if single.count(name) > 1:
+                raise InputError(
+                    f"fields: column {name!r} is given two parts: name it once", field=name
+                )
+
+    @property
+    def sequence_columns(self) -> tuple[str, ...]:
+        """The sequence columns as a tuple, whether one or several."""
+        return (self.sequence,) if isinstance(self.sequence, str) else tuple(self.sequence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One ranked anchor of a search result.
+
+    ``score`` is what the ranking sorts by; ``evidence`` is z(cosine) + 0.4·z(BM25) with the
+    bonus of a named title; ``gate`` is the diffusion gate scaled to [0, 1] times the
+    anchor's stored trust; ``coherence`` is how far the anchor agrees with its neighbours in
+    the settled state, in [0, 1]; ``cosine`` is None when the query had no vector.
+    """
+
+    rank: int
+    score: float
+    id: str
+    text: str
+    title: str | None
+    metadata: Mapping[str, Any]
+    evidence: float
+    gate: float
+    coherence: float
+    cosine: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """The ranked coherent set of one search, with its receipt."""
+
+    hits: tuple[Hit, ...]
+    receipt: Receipt
+    seconds: float = field(compare=False)
+    """Wall time of the search in seconds; not part of the receipt."""
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, index: int) -> Hit:
+        return self.hits[index]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids in rank order."""
+        return [hit.id for hit in self.hits]
+
+    def to_arrow(self) -> pa.Table:
+        """One row per hit in rank order; metadata columns stand behind the fixed ones."""
+        import pyarrow as pa
+
+        fixed = ("rank", "score", "id", "text", "title", "evidence", "gate", "coherence", "cosine")
+        types = (
+            pa.int64(), pa.float64(), pa.string(), pa.string(), pa.string(),
+            pa.float64(), pa.float64(), pa.float64(), pa.float64(),
+        )  # fmt: skip
+        columns: dict[str, pa.Array] = {
+            name: pa.array([getattr(hit, name) for hit in self.hits], type_)
+            for name, type_ in zip(fixed, types, strict=True)
+        }
+        names = dict.fromkeys(name for hit in self.hits for name in hit.metadata)
+        for name in names:
+            column = name if name not in columns else f"metadata.{name}"
+            columns[column] = pa.array([hit.metadata.get(name) for hit in self.hits])
+        return pa.table(columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestReport:
+    """What one ingest did; counts are anchors, times are seconds of wall time."""
+
+    generation: int
+    added: int
+    updated: int
+    unchanged: int
+    anchors: int
+    edges: Mapping[str, int]
+    dangling_links: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What a verification read; ``problems`` is empty when everything holds."""
+
+    generation: int
+    files: int
+    bytes: int
+    receipts: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was checked is what was written."""
+        return not self.problems

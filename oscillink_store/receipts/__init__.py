@@ -1,0 +1,1 @@
+"""Receipts: canonical bytes, the hash chain and its verification, without disk."""

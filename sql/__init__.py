@@ -1,0 +1,1 @@
+"""SQL text of the DuckDB binding, read as package resources."""
