@@ -1,0 +1,265 @@
+"""Diffusion gates and the stationary state of a small graph, with its diagnostics."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.kernels.cg import block_cg
+from oscillink_store.kernels.diffusion import heat, screened
+from oscillink_store.kernels.energy import anchor_forms, edge_forms
+from oscillink_store.kernels.laplacian import normalize
+from oscillink_store.lattice.graph import Adjacency
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oscillink_store.model import Parameters
+
+__all__ = ["TERMS", "Diffused", "Settled", "diffuse", "settle"]
+
+TERMS = ("anchor", "graph", "query", "chain")
+HEAT_TERMS = 8
+NULL_POINT_Z = 3.5
+# a normal distribution has 0.6745 σ between median and quartile, 0.7979 σ as mean deviation
+MAD_SIGMA, MEAN_DEVIATION_SIGMA = 0.6744897501960817, 0.7978845608028654
+
+Float64 = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+
+
+class Diffused(NamedTuple):
+    """Diffusion gates ``gates`` (n,), not negative, and how the solve went.
+
+    For the heat kernel ``iterations`` is the number of Chebyshev terms and ``residual`` the
+    bound on what the terms left out can add to a unit source.
+    """
+
+    gates: Float64
+    iterations: int
+    residual: float
+    converged: bool
+
+
+class Settled(NamedTuple):
+    """The stationary state and what it says.
+
+    ``U`` (n, D); ``residual`` is the largest ‖rhs − MU‖/‖rhs‖ over the D columns;
+    ``energy_anchors`` and ``energy_stationary`` hold the terms of H at Y and at U by
+    :data:`TERMS`, weights λ applied; ``delta_h`` = tr((Y−U)ᵀM(Y−U)) ≥ 0 equals their
+    difference at the exact solution. ``coherence`` (n,) in [0, 1] is
+    2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off at 0: 1 when an anchor equals
+    its neighbours, 0 when it is orthogonal or opposed to them or has none.
+    ``null_points`` are (i, j, z) with i < j, the largest z first.
+    """
+
+    U: Float32
+    iterations: int
+    residual: float
+    converged: bool
+    energy_anchors: dict[str, float]
+    energy_stationary: dict[str, float]
+    delta_h: float
+    coherence: Float64
+    null_points: list[tuple[int, int, float]]
+
+
+def diffuse(adjacency: Adjacency, sources: Float64, parameters: Parameters) -> Diffused:
+    """Let evidence flow from ``sources`` (n,) over the graph.
+
+    ``"screened"`` solves (L + γI)h = γs; ``"heat"`` is e^(−tL)s by eight Chebyshev terms.
+    """
+    indptr, indices, weights = adjacency
+    n = len(sources)
+    scale, coupling, gates = np.empty(n), np.empty(len(weights)), np.empty(n)
+    normalize(indptr, indices, weights, scale, coupling)
+    if parameters.diffusion == "heat":
+        coefficients = heat_coefficients(parameters.heat_time, HEAT_TERMS)
+        heat(indptr, indices, coupling, scale, sources, coefficients, gates, np.empty((2, n)))
+        left_out = max(0.0, 1.0 - float(np.abs(coefficients).sum()))
+        converged = left_out <= parameters.tolerance
+        return Diffused(np.maximum(gates, 0.0), HEAT_TERMS, left_out, converged)
+    residual = np.empty(1)
+    iterations = screened(
+        indptr, indices, coupling, scale, sources, parameters.screening, parameters.tolerance,
+        parameters.max_iterations, gates, np.empty((3, n)), residual,
+    )  # fmt: skip
+    converged = bool(residual[0] <= parameters.tolerance)
+    return Diffused(np.maximum(gates, 0.0), iterations, float(residual[0]), converged)
+
+
+def heat_coefficients(time: float, terms: int) -> Float64:
+    """e^(−t)(2 − [k=0])(−1)^k I_k(t) for k < terms, I_k the modified Bessel function.
+
+    I_k(t) = Σ_m (t/2)^(2m+k) / (m! (m+k)!). Since e^t = Σ_k (2 − [k=0]) I_k(t), the absolute
+    values of all coefficients sum to 1, and what is missing bounds the truncation error.
+    """
+    out = np.empty(terms)
+    for k in range(terms):
+        total, m, last = 0.0, 0, -1.0
+        while total != last:
+            last = total
+            power = (2 * m + k) * math.log(time / 2.0)
+            total += math.exp(power - time - math.lgamma(m + 1) - math.lgamma(m + k + 1))
+            m += 1
+        out[k] = (1.0 if k == 0 else 2.0) * (-1.0) ** k * total
+    return out
+
+
+def settle(
+    Y: Float32,
+    psi: Float32,
+    gates: Float64,
+    adjacency: Adjacency,
+    parameters: Parameters,
+    *,
+    path: Sequence[int] | None = None,
+) -> Settled:
+    """Solve M U = λ_G Y + λ_Q b ψᵀ and take the energies at Y and at U.
+
+    ``Y`` (n, D), ``psi`` (D,), ``gates`` b (n,) in [0, 1]; ``path`` is a chain of nodes whose
+    own normalised Laplacian enters M with weight λ_P = ``parameters.path_term``.
+    """
+    n, D = Y.shape
+    graph = _Operator(adjacency)
+    chain = _Operator(path_adjacency(n, path)) if path is not None else None
+    pull = parameters.query_term * gates
+    diagonal = parameters.anchor_term + pull + parameters.coherence_term * (graph.scale > 0)
+    indptr, indices = adjacency.indptr, adjacency.indices
+    coupling = parameters.coherence_term * graph.coupling
+    if chain is not None:
+        diagonal += parameters.path_term * (chain.scale > 0)
+        indptr, indices, coupling = _stacked(indptr, indices, coupling, chain, parameters.path_term)
+    R = np.float32(parameters.anchor_term) * Y
+    R += pull.astype(np.float32)[:, None] * psi
+    U, P, Q = np.empty((3, n, D), np.float32)
+    residual = np.empty(1)
+    iterations = block_cg(
+        indptr, indices, coupling.astype(np.float32), diagonal.astype(np.float32),
+        parameters.tolerance, parameters.max_iterations, R, U, P, Q,
+        np.empty((4, D)), np.empty((1, D), np.float32), residual,
+    )  # fmt: skip
+
+    squares, sums = np.empty(n), np.empty(4)
+    anchor_forms(Y, U, psi, gates, squares, sums)
+    pairs, residuals, totals = graph.forms(Y, U)
+    path_totals = chain.forms(Y, U)[2] if chain is not None else np.zeros(3)
+    weights = (
+        parameters.anchor_term, parameters.coherence_term,
+        parameters.query_term, parameters.path_term,
+    )  # fmt: skip
+    at_y = (0.0, totals[0], sums[1], path_totals[0])
+    at_u = (sums[0], totals[1], sums[2], path_totals[1])
+    at_difference = (sums[0], totals[2], sums[3], path_totals[2])
+    return Settled(
+        U=U,
+        iterations=iterations,
+        residual=float(residual[0]),
+        converged=bool(residual[0] <= parameters.tolerance),
+        energy_anchors=_terms(weights, at_y),
+        energy_stationary=_terms(weights, at_u),
+        delta_h=math.fsum(_terms(weights, at_difference).values()),
+        coherence=coherence(adjacency, graph.scale, pairs, residuals, squares),
+        null_points=null_points(pairs, parameters.coherence_term * residuals),
+    )
+
+
+class _Operator:
+    """A normalised Laplacian ready for use: d^(−1/2) per anchor, coupling per entry."""
+
+    def __init__(self, adjacency: Adjacency) -> None:
+        self.adjacency = adjacency
+        self.scale = np.empty(len(adjacency.indptr) - 1)
+        self.coupling = np.empty(len(adjacency.weights))
+        normalize(*adjacency, self.scale, self.coupling)
+
+    def forms(self, Y: Float32, U: Float32) -> tuple[npt.NDArray[np.int32], Float64, Float64]:
+        """Return edges (E, 2), their residuals A_ij‖·‖² at U (E,), and the sums at Y, U and Y − U."""
+        room = len(self.coupling) // 2
+        pairs, residuals, totals = np.empty((room, 2), np.int32), np.empty(room), np.empty(3)
+        edge_forms(*self.adjacency, self.scale, Y, U, pairs, residuals, totals)
+        return pairs, residuals, totals
+
+
+def _terms(weights: Sequence[float], forms: Sequence[float]) -> dict[str, float]:
+    values = zip(TERMS, weights, forms, strict=True)
+    return {name: weight * float(form) for name, weight, form in values}
+
+
+def path_adjacency(n: int, path: Sequence[int]) -> Adjacency:
+    """Build the graph of a path's consecutive pairs, each with weight 1 however often it occurs."""
+    links = {
+        pair for a, b in pairwise(path) if a != b for pair in ((int(a), int(b)), (int(b), int(a)))
+    }
+    ordered = np.array(sorted(links), np.int64).reshape(-1, 2)
+    indptr = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(ordered[:, 0], minlength=n), out=indptr[1:])
+    return Adjacency(indptr, ordered[:, 1].astype(np.int32), np.ones(len(ordered)))
+
+
+def _stacked(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    coupling: Float64,
+    chain: _Operator,
+    path_term: float,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Float64]:
+    """One CSR whose rows hold the graph's entries, then the chain's."""
+    ends = np.repeat(indptr[1:], np.diff(chain.adjacency.indptr))
+    return (
+        indptr + chain.adjacency.indptr,
+        np.insert(indices, ends, chain.adjacency.indices),
+        np.insert(coupling, ends, path_term * chain.coupling),
+    )
+
+
+def coherence(
+    adjacency: Adjacency,
+    scale: Float64,
+    pairs: npt.NDArray[np.int32],
+    residuals: Float64,
+    squares: Float64,
+) -> Float64:
+    """Measure each anchor's agreement with its neighbours; see :class:`Settled`.
+
+    The inner products come from the edges' residuals: with a_i = U_i d_i^(−1/2),
+    2 a_i·a_j = ‖a_i‖² + ‖a_j‖² − ‖a_i − a_j‖².
+    """
+    n = len(squares)
+    i, j = pairs[:, 0], pairs[:, 1]
+    rows = np.repeat(np.arange(n), np.diff(adjacency.indptr))
+    weights = adjacency.weights[adjacency.indices > rows]
+    si, sj = scale[i], scale[j]
+    cross = (si * si * squares[i] + sj * sj * squares[j] - residuals / weights) / (si * sj)
+    agreed, possible = weights * cross, weights * (squares[i] + squares[j])
+    top = np.bincount(i, agreed, n) + np.bincount(j, agreed, n)
+    bottom = np.bincount(i, possible, n) + np.bincount(j, possible, n)
+    ratio = np.divide(top, bottom, out=np.zeros(n), where=bottom > 0.0)
+    return np.minimum(np.maximum(ratio, 0.0), 1.0)
+
+
+def null_points(
+    pairs: npt.NDArray[np.int32], residuals: Float64, threshold: float = NULL_POINT_Z
+) -> list[tuple[int, int, float]]:
+    """Find the edges whose residual is an outlier: robust z = 0.6745 (r − median)/MAD > threshold.
+
+    When more than half of the residuals are equal (MAD = 0), the mean absolute deviation
+    takes its place; when all are equal, nothing stands out (Iglewicz and Hoaglin 1993).
+    """
+    if not len(residuals):
+        return []
+    offset = residuals - np.median(residuals)
+    deviation = np.abs(offset)
+    sigma = float(np.median(deviation)) / MAD_SIGMA
+    if sigma == 0.0:
+        sigma = float(deviation.mean()) / MEAN_DEVIATION_SIGMA
+    if sigma == 0.0:
+        return []
+    z = offset / sigma
+    found = np.flatnonzero(z > threshold)
+    order = found[np.argsort(-z[found], kind="stable")]
+    return [(int(pairs[e, 0]), int(pairs[e, 1]), float(z[e])) for e in order]
