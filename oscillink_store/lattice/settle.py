@@ -68,15 +68,27 @@ class Settled(NamedTuple):
     null_points: list[tuple[int, int, float]]
 
 
-def diffuse(adjacency: Adjacency, sources: Float64, parameters: Parameters) -> Diffused:
+def diffuse(
+    adjacency: Adjacency,
+    sources: Float64,
+    parameters: Parameters,
+    *,
+    degrees: Float64 | None = None,
+) -> Diffused:
     """Let evidence flow from ``sources`` (n,) over the graph.
 
     ``"screened"`` solves (L + γI)h = γs; ``"heat"`` is e^(−tL)s by eight Chebyshev terms.
+    ``degrees`` (n,) are those of a larger graph that this one was cut from: L is then the
+    principal submatrix of that graph's Laplacian, so that evidence flowing out of the cut is
+    lost instead of kept; it stays positive semi-definite.
     """
     indptr, indices, weights = adjacency
     n = len(sources)
     scale, coupling, gates = np.empty(n), np.empty(len(weights)), np.empty(n)
     normalize(indptr, indices, weights, scale, coupling)
+    if degrees is not None:
+        scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(n), where=degrees > 0.0)
+        coupling = weights * (np.repeat(scale, np.diff(indptr)) * scale[indices])
     if parameters.diffusion == "heat":
         coefficients = heat_coefficients(parameters.heat_time, HEAT_TERMS)
         heat(indptr, indices, coupling, scale, sources, coefficients, gates, np.empty((2, n)))
