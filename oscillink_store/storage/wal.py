@@ -1,0 +1,359 @@
+"""Write-ahead files of receipts, one chain per process.
+
+A process that records receipts is a *writer* with an id of its own. Its lines go to
+``receipts/<writer>.<first sequence>.wal``, one canonical JSON object each, and are folded
+into ``receipts.lance`` later. The writer holds an flock on the file it is writing, so that
+another process can see whether it still lives, however it ended. A file without a holder
+never grows again: it can be folded, and removed with :func:`remove_wal`.
+
+To see every receipt once, list the files first (:func:`pending_receipts`) and read the
+manifest after that: what vanished in between has been folded by then.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from oscillink_store.errors import ClosedError, DiskError, IntegrityError, ReadOnlyError, StoreError
+from oscillink_store.receipts.chain import Head, extend
+from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.storage.files import sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from io import FileIO
+    from pathlib import Path
+
+    from oscillink_store.model import Durability
+
+__all__ = [
+    "Ledger",
+    "WalContents",
+    "dead_wals",
+    "is_alive",
+    "pending_receipts",
+    "read_wal",
+    "remove_wal",
+    "wal_files",
+]
+
+SYNC_SECONDS = 1.0
+SYNC_ENTRIES = 256
+ROTATE_BYTES = 16 << 20
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Ledger:
+    """The chain of receipts of one process, and the file that it grows in.
+
+    ``durability`` says when :meth:`record` counts as done: with "sync" when the entry is on
+    the disk; with "batch" when it is in the operating system's hands, which survives the
+    process but not a power cut within the next second (or 256 entries); with "off" at once,
+    nothing is ever written. The file is made by the first entry.
+
+    Safe for several threads. After a fork the child is a writer of its own. Close it, or use
+    it as a context manager.
+    """
+
+    def __init__(self, directory: Path, *, durability: Durability = "batch") -> None:
+        self.durability = durability
+        self._directory = directory
+        self._closed = False
+        self._file: FileIO | None = None
+        self._state = (Head(), 0)  # the last entry, and where it ends in the file
+        self._start()
+        _ledgers.add(self)
+
+    @property
+    def writer(self) -> str:
+        """The id of this chain: 16 hexadecimal characters, new in every process."""
+        return self._writer
+
+    @property
+    def head(self) -> Head:
+        """The last entry that was recorded."""
+        return self._state[0]
+
+    def record(self, content: Mapping[str, Any], *, label: str | None = None) -> Receipt:
+        """Append the next receipt to the chain and return it.
+
+        When this raises, nothing was recorded and the chain can go on. Raises InputError for
+        a content that has no JSON form, DiskError, ReadOnlyError, and ClosedError.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the store was closed: connect to it again")
+            head, end = self._state
+            receipt, line = extend(head, content, writer=self._writer, label=label)
+            if self.durability != "off":
+                if end >= ROTATE_BYTES:
+                    self._close_file()
+                    end = 0
+                end = self._append(line + b"\n", receipt.sequence, end)
+            # one assignment, so that an interrupt cannot part the head from the file
+            self._state = (Head(sequence=receipt.sequence, hash=receipt.hash), end)
+        return receipt
+
+    def rotate(self) -> None:
+        """Leave the current file to be folded; the next entry starts another."""
+        with self._lock:
+            self._close_file()
+            self._state = (self._state[0], 0)
+
+    def close(self) -> None:
+        """Put everything on the disk and let go of the file; recording ends."""
+        with self._lock:
+            self._closed = True
+            self._close_file()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self._writer = secrets.token_hex(8)
+        self._lock = threading.Lock()  # head, end and file change together
+        self._syncing = threading.Lock()  # keeps the file open while the timer syncs it
+        self._state = (Head(), 0)
+        self._file = None
+        self._unsynced = 0
+        self._timer: threading.Timer | None = None
+        self._failure: OSError | None = None
+
+    def _restart_in_child(self) -> None:
+        # The child's copy of the file would keep the parent's flock after the parent's end.
+        inherited = self._file
+        self._start()
+        if inherited is not None:
+            inherited.close()
+
+    def _append(self, line: bytes, sequence: int, end: int) -> int:
+        try:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            file = self._file
+            if file is None:
+                file = self._file = self._create(sequence)
+            size = os.fstat(file.fileno()).st_size
+            if size > end:  # an append that failed or was interrupted
+                os.ftruncate(file.fileno(), end)
+            start = min(size, end)
+            self._write(file, line, start)
+            self._unsynced += 1
+            if self.durability == "sync" or self._unsynced >= SYNC_ENTRIES:
+                self._unsynced = 0
+                os.fdatasync(file.fileno())
+            elif self._timer is None:
+                self._timer = threading.Timer(SYNC_SECONDS, self._sync_later)
+                self._timer.daemon = True
+                self._timer.start()
+        except OSError as error:
+            raise _store_error(self._directory, error) from error
+        return start + len(line)
+
+    def _write(self, file: FileIO, line: bytes, start: int) -> None:
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            with suppress(OSError):  # the next append tries again
+                os.ftruncate(file.fileno(), start)
+            raise
+
+    def _create(self, sequence: int) -> FileIO:
+        if not self._directory.is_dir():
+            self._directory.mkdir(exist_ok=True)
+            sync_directory(self._directory.parent)
+        path = self._directory / f"{self._writer}.{sequence:012d}.wal"
+        while True:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            file = open(handle, "ab", buffering=0)  # noqa: PTH123, SIM115 - kept, by descriptor
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                sync_directory(self._directory)
+                return file
+            file.close()  # taken for an abandoned file, and removed, before it was locked
+
+    def _close_file(self) -> None:
+        with self._syncing:
+            timer, self._timer = self._timer, None
+            if timer is not None:
+                timer.cancel()
+            file, self._file = self._file, None
+            if file is None:
+                return
+            try:
+                if self._unsynced:
+                    self._unsynced = 0
+                    os.fdatasync(file.fileno())
+            except OSError as error:
+                raise _store_error(self._directory, error) from error
+            finally:
+                file.close()
+
+    def _sync_later(self) -> None:
+        with self._syncing:
+            self._timer = None
+            self._unsynced = 0
+            try:
+                if self._file is not None:
+                    os.fdatasync(self._file.fileno())
+            except OSError as error:
+                self._failure = error  # raised by the next append: nobody waits here
+
+
+_ledgers: WeakSet[Ledger] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ledger in _ledgers:
+        ledger._restart_in_child()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalContents:
+    """What a write-ahead file held when it was read.
+
+    ``problems`` name lines that are no receipts; such a file should be neither folded nor
+    removed. A torn last line, as a crash leaves it, is no problem: ``torn`` is its length
+    in bytes. The receipts are parsed, not verified.
+    """
+
+    path: Path
+    size: int
+    receipts: tuple[Receipt, ...]
+    torn: int
+    problems: tuple[str, ...]
+
+
+def wal_files(directory: Path) -> list[Path]:
+    """List the write-ahead files, those of one writer in the order of their entries."""
+    return sorted(directory.glob("*.wal"))
+
+
+def read_wal(path: Path) -> WalContents:
+    """Read one write-ahead file, whether its writer lives or not.
+
+    Raises FileNotFoundError when it has been folded and removed meanwhile.
+    """
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    tail = lines.pop()
+    receipts: list[Receipt] = []
+    problems: list[str] = []
+    torn = len(tail)
+    for number, line in enumerate(lines, 1):
+        try:
+            receipts.append(Receipt.from_json(line))
+        except IntegrityError as error:
+            if number == len(lines) and not tail:
+                torn = len(line) + 1
+            else:
+                problems.append(f"{path.name}, line {number}: {error}")
+    return WalContents(
+        path=path,
+        size=len(content),
+        receipts=tuple(receipts),
+        torn=torn,
+        problems=tuple(problems),
+    )
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the file's writer still holds it; False also when the file is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def dead_wals(directory: Path) -> Iterator[WalContents]:
+    """Read the files that no living writer holds, one by one: those to fold, then to remove."""
+    for path in wal_files(directory):
+        if not is_alive(path):
+            yield read_wal(path)
+
+
+def pending_receipts(
+    directory: Path, folded: Mapping[str, Head] | None = None
+) -> tuple[list[Receipt], list[str]]:
+    """Collect the receipts that are not folded yet, of living and dead writers.
+
+    ``folded`` gives the last folded entry of each writer: entries up to it are skipped, as a
+    crash between folding and removing leaves them. Returns the receipts, each writer's in
+    order, and the problems that were met.
+    """
+    folded = folded or {}
+    receipts: list[Receipt] = []
+    problems: list[str] = []
+    for path in wal_files(directory):
+        try:
+            contents = read_wal(path)
+        except FileNotFoundError:
+            continue
+        problems += contents.problems
+        receipts += [
+            receipt
+            for receipt in contents.receipts
+            if receipt.writer not in folded or receipt.sequence > folded[receipt.writer].sequence
+        ]
+    return receipts, problems
+
+
+def remove_wal(contents: WalContents) -> bool:
+    """Remove a file whose receipts have been folded; whether it is gone.
+
+    It stays when its writer lives, when it changed since it was read, or when it had
+    problems. The removal is durable once the directory is synced, which the next commit or
+    append does; until then the same entries are skipped by their sequence.
+    """
+    if contents.problems:
+        return False
+    try:
+        with contents.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_size != contents.size:
+                return False
+            contents.path.unlink()
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise _store_error(contents.path.parent, error) from error
+    return True
+
+
+def _store_error(directory: Path, error: OSError) -> StoreError:
+    if error.errno in _FULL:
+        return DiskError(
+            f"{directory}: the disk is full, the receipt was not written: free some space, or "
+            'open the store with durability="off"'
+        )
+    if error.errno in _FORBIDDEN:
+        return ReadOnlyError(
+            f"{directory}: receipts cannot be written: change the folder's permissions, or open "
+            'the store with durability="off"'
+        )
+    return DiskError(f"{directory}: a receipt could not be written: {error.strerror or error}")
