@@ -35,16 +35,17 @@ def search_content(
     best_cosine: float | None,
     delta_h: float | None,
     energy: Mapping[str, float],
-    iterations: int,
-    residual: float,
-    converged: bool,
+    iterations: int | None,
+    residual: float | None,
+    converged: bool | None,
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
 
     ``candidates`` are the ids that the lattice was solved over, ``results`` and ``scores``
-    the hits, best first. ``energy`` holds the terms of ΔH by name; ``delta_h`` is None when
-    nothing was settled, an evidence or a cosine is None when there is none. ``residual`` is
-    relative. ``vector`` is the float32 query vector as it was used, of shape (D,).
+    the hits, best first. ``energy`` holds the terms of ΔH by name, ``residual`` is relative.
+    What was not measured is None: ΔH and the solver's figures when nothing was settled, an
+    evidence or a cosine when there is none. ``vector`` is the float32 query vector as it was
+    used, of shape (D,).
     """
     return {
         "kind": "search",

@@ -171,11 +171,12 @@ class Receipt:
             lines.append(
                 f"  ΔH          {_figure(self.delta_h)}" + (f" ({parts})" if parts else "")
             )
-            state = "converged" if content.get("converged") else "not converged"
-            lines.append(
-                f"  settle      {content.get('iterations')} iterations, residual "
-                f"{_figure(content.get('residual'))}, {state}"
-            )
+            if content.get("iterations") is not None:
+                state = "converged" if content.get("converged") else "not converged"
+                lines.append(
+                    f"  settle      {content['iterations']} iterations, residual "
+                    f"{_figure(content.get('residual'))}, {state}"
+                )
         else:
             counts = (
                 f"{name} {value}"
