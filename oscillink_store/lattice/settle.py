@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oscillink_store.kernels.cg import block_cg
+from oscillink_store.kernels.cg import TILE, block_cg
 from oscillink_store.kernels.diffusion import heat, screened
 from oscillink_store.kernels.energy import anchor_forms, edge_forms
+from oscillink_store.kernels.lanes import aligned
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.lattice.graph import Adjacency
 
@@ -146,14 +147,12 @@ def settle(
     if chain is not None:
         diagonal += parameters.path_term * (chain.scale > 0)
         indptr, indices, coupling = _stacked(indptr, indices, coupling, chain, parameters.path_term)
-    R = np.float32(parameters.anchor_term) * Y
-    R += pull.astype(np.float32)[:, None] * psi
-    U, P, Q = np.empty((3, n, D), np.float32)
-    residual = np.empty(1)
+    U, residual = aligned(n, D), np.empty(1)
     iterations = block_cg(
         indptr, indices, coupling.astype(np.float32), diagonal.astype(np.float32),
-        parameters.tolerance, parameters.max_iterations, R, U, P, Q,
-        np.empty((4, D)), np.empty((1, D), np.float32), residual,
+        Y, parameters.anchor_term, pull.astype(np.float32), psi,
+        parameters.tolerance, parameters.max_iterations, U,
+        aligned(4, n, TILE), aligned(7, max(n, TILE)), residual,
     )  # fmt: skip
 
     squares, sums = np.empty(n), np.empty(4)
@@ -190,7 +189,7 @@ class _Operator:
         normalize(*adjacency, self.scale, self.coupling)
 
     def forms(self, Y: Float32, U: Float32) -> tuple[npt.NDArray[np.int32], Float64, Float64]:
-        """Return edges (E, 2), their residuals A_ij‖·‖² at U (E,), and the sums at Y, U and Y − U."""
+        """Return edges (E, 2), their residuals A_ij‖·‖² at U (E,), and the sums at Y, U, Y − U."""
         room = len(self.coupling) // 2
         pairs, residuals, totals = np.empty((room, 2), np.int32), np.empty(room), np.empty(3)
         edge_forms(*self.adjacency, self.scale, Y, U, pairs, residuals, totals)
@@ -251,7 +250,8 @@ def coherence(
     top = np.bincount(i, agreed, n) + np.bincount(j, agreed, n)
     bottom = np.bincount(i, possible, n) + np.bincount(j, possible, n)
     ratio = np.divide(top, bottom, out=np.zeros(n), where=bottom > 0.0)
-    return np.minimum(np.maximum(ratio, 0.0), 1.0)
+    agreement: Float64 = np.minimum(np.maximum(ratio, 0.0), 1.0)
+    return agreement
 
 
 def null_points(
