@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -43,13 +44,13 @@ def directory(tmp_path):
 def run(script, *arguments, timeout=60):
     """Run a script in another interpreter and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -315,33 +316,24 @@ def test_a_full_file_is_followed_by_another(directory, monkeypatch):
     assert verify_chains(receipts_in(directory)).ok
 
 
-def test_a_new_file_is_never_lost_to_whoever_removes_abandoned_ones(directory):
-    # Between its creation and its lock a file looks abandoned: another process that removes
-    # abandoned empty files all the time must not take one with entries in it.
-    script = """
-        import sys
-        from pathlib import Path
-        from oscillink_store.storage.wal import dead_wals, remove_wal
-        directory = Path(sys.argv[1])
-        print("ready", flush=True)
-        while not (directory / "stop").exists():
-            for contents in dead_wals(directory):
-                if contents.size == 0:
-                    remove_wal(contents)
-    """
-    directory.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(directory)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        process.stdout.readline()
-        for n in range(300):
-            with Ledger(directory) as ledger:
-                ledger.record({"n": n})
-        (directory / "stop").touch()
-    assert process.returncode == 0
-    assert sorted(receipt.content["n"] for receipt in receipts_in(directory)) == list(range(300))
+def test_a_new_file_that_was_taken_for_an_abandoned_one_is_made_again(directory, monkeypatch):
+    # between its creation and its lock a file looks abandoned: another process removes it then
+    original, removed = fcntl.flock, []
+
+    def late(file, operation):
+        if operation == fcntl.LOCK_EX and len(removed) < 2:
+            (path,) = wal_files(directory)
+            path.unlink()
+            removed.append(path)
+        original(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with Ledger(directory) as ledger:
+        written = [ledger.record({"n": n}) for n in range(3)]
+        (path,) = wal_files(directory)
+        assert is_alive(path)
+    assert len(removed) == 2
+    assert receipts_in(directory) == written
 
 
 @pytest.mark.parametrize("durability", ["sync", "batch"])
