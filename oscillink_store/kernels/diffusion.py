@@ -6,12 +6,14 @@ L is the symmetric normalised Laplacian with zero rows for anchors without edges
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["heat", "screened"]
+__all__ = ["heat", "heat_coefficients", "screened"]
 
 
 @kernel(
@@ -76,10 +78,6 @@ def screened(
     return iterations
 
 
-@kernel(
-    "void(const int64[::1], const int32[::1], const float64[::1], const float64[::1],"
-    " const float64[::1], const float64[::1], float64[::1], float64[:,::1])"
-)
 def heat(
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
@@ -87,31 +85,43 @@ def heat(
     scale: npt.NDArray[np.float64],
     sources: npt.NDArray[np.float64],
     coefficients: npt.NDArray[np.float64],
-    gates: npt.NDArray[np.float64],
-    scratch: npt.NDArray[np.float64],
-) -> None:
+) -> npt.NDArray[np.float64]:
     """Evaluate h = Σ_k c_k T_k(L − I)s by the Chebyshev polynomials' three-term recurrence.
 
-    The spectrum of L lies in [0, 2], that of X = L − I in [−1, 1], where
-    e^(−tL) = e^(−t) Σ_k (2 − [k=0]) (−1)^k I_k(t) T_k(X), with I_k the modified Bessel
-    functions. ``coefficients`` (K ≥ 2,) are these factors, ``scratch`` is (2, n).
+    The spectrum of L lies in [0, 2], that of X = L − I in [−1, 1]. ``sources`` s and the
+    result h are (n,); ``coefficients`` c (K ≥ 2,) those of :func:`heat_coefficients`.
     """
-    n = sources.shape[0]
-    before, now = scratch[0], scratch[1]
-    for i in range(n):
-        before[i] = sources[i]
-    for i in range(n):
-        total = 0.0 if scale[i] > 0.0 else -sources[i]
-        for entry in range(indptr[i], indptr[i + 1]):
-            total -= coupling[entry] * sources[indices[entry]]
-        now[i] = total
-        gates[i] = coefficients[0] * sources[i] + coefficients[1] * total
-    for k in range(2, coefficients.shape[0]):
-        for i in range(n):
-            total = 0.0 if scale[i] > 0.0 else -now[i]
-            for entry in range(indptr[i], indptr[i + 1]):
-                total -= coupling[entry] * now[indices[entry]]
-            # T_k = 2 X T_(k−1) − T_(k−2), overwriting the one no longer needed
-            before[i] = 2.0 * total - before[i]
-            gates[i] += coefficients[k] * before[i]
-        before, now = now, before
+    n = len(sources)
+    rows = np.repeat(np.arange(n), np.diff(indptr))
+    isolated = scale == 0.0
+
+    def apply(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        flow = np.bincount(rows, coupling * x[indices], n).astype(np.float64, copy=False)
+        return -flow - np.where(isolated, x, 0.0)
+
+    before, now = sources, apply(sources)
+    h: npt.NDArray[np.float64] = coefficients[0] * before + coefficients[1] * now
+    for coefficient in coefficients[2:]:
+        before, now = now, 2.0 * apply(now) - before
+        h += coefficient * now
+    return h
+
+
+def heat_coefficients(time: float, terms: int) -> npt.NDArray[np.float64]:
+    """Expand e^(−tL) in T_k(L − I): e^(−t)(2 − [k=0])(−1)^k I_k(t) for k < ``terms``.
+
+    I_k are the modified Bessel functions, I_k(t) = Σ_m (t/2)^(2m+k) / (m! (m+k)!). Since
+    e^t = I_0(t) + 2 Σ_{k≥1} I_k(t), the absolute values of all coefficients sum to 1; what
+    is missing to 1 bounds the truncation error per unit of source.
+    """
+    out = np.empty(terms)
+    for k in range(terms):
+        total, m, last = 0.0, 0, -1.0
+        # terms rise until 2m ≈ t; past that, the first that adds nothing ends the sum
+        while m < time or total != last:
+            last = total
+            power = (2 * m + k) * math.log(time / 2.0)
+            total += math.exp(power - time - math.lgamma(m + 1) - math.lgamma(m + k + 1))
+            m += 1
+        out[k] = (1.0 if k == 0 else 2.0) * (-1.0) ** k * total
+    return out

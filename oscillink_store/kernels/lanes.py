@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "LANES", "Lanes", "aligned", "fma", "load", "load_part", "multiply", "splat", "store",
-    "subtract", "total",
+    "LANES", "Lanes", "WideLanes", "aligned", "exceeds", "fma", "load", "load_part", "maximum",
+    "multiply", "splat", "store", "subtract", "total", "wide_fma", "wide_total", "wide_zero",
 ]  # fmt: skip
 
 LANES = 16
@@ -55,6 +55,13 @@ class Lanes(types.Type):  # type: ignore[misc]
         super().__init__(name="Lanes")
 
 
+class WideLanes(types.Type):  # type: ignore[misc]
+    """The numba type of sixteen float64 lanes: sums of exact products of float32 lanes."""
+
+    def __init__(self) -> None:
+        super().__init__(name="WideLanes")
+
+
 class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     """Lanes are held in a vector register."""
 
@@ -62,10 +69,18 @@ class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, type_, FLOATS)
 
 
+class WideLanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    """Wide lanes are held in two vector registers."""
+
+    def __init__(self, manager: Any, type_: WideLanes) -> None:
+        super().__init__(manager, type_, DOUBLES)
+
+
 register_model(Lanes)(LanesModel)
+register_model(WideLanes)(WideLanesModel)
 
 Matrix = npt.NDArray[np.float32]
-lanes = Lanes()
+lanes, wide_lanes = Lanes(), WideLanes()
 
 
 def _address(context: Any, builder: Any, array_type: Any, values: Any) -> Any:
@@ -138,29 +153,72 @@ def _multiply(_: Any, _a: Any, _b: Any) -> Any:
 
 def _fma(_: Any, _a: Any, _b: Any, _c: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
-        fused = builder.module.declare_intrinsic("llvm.fma.v16f32", (), kind)
-        return builder.call(fused, values)
+        return _fused(builder, "llvm.fma.v16f32", values)
 
     return lanes(lanes, lanes, lanes), emit
 
 
+def _fused(builder: Any, name: str, values: Any) -> Any:
+    kind = ir.FunctionType(values[0].type, [values[0].type] * 3)
+    return builder.call(builder.module.declare_intrinsic(name, (), kind), values)
+
+
+def _maximum(_: Any, _a: Any, _b: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *values), *values)
+
+    return lanes(lanes, lanes), emit
+
+
+def _exceeds(_: Any, _a: Any, _b: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        mask = builder.fcmp_ordered(">", *values)
+        return builder.zext(builder.bitcast(mask, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(lanes, lanes), emit
+
+
+def _wide_zero(_: Any) -> Any:
+    def emit(_context: Any, _builder: Any, _signature: Any, _values: Any) -> Any:
+        return ir.Constant(DOUBLES, [0.0] * LANES)
+
+    return wide_lanes(), emit
+
+
+def _wide_fma(_: Any, _a: Any, _b: Any, _c: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        a, b = (builder.fpext(value, DOUBLES) for value in values[:2])
+        return _fused(builder, "llvm.fma.v16f64", [a, b, values[2]])
+
+    return wide_lanes(lanes, lanes, wide_lanes), emit
+
+
 def _total(_: Any, _value: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        wide = builder.fpext(values[0], DOUBLES)
-        width = LANES
-        while width > 1:
-            width //= 2
-            low, high = (
-                ir.Constant(ir.VectorType(INT, width), list(range(start, start + width)))
-                for start in (0, width)
-            )
-            wide = builder.fadd(
-                builder.shuffle_vector(wide, wide, low), builder.shuffle_vector(wide, wide, high)
-            )
-        return builder.extract_element(wide, INT(0))
+        return _folded(builder, builder.fpext(values[0], DOUBLES))
 
     return types.float64(lanes), emit
+
+
+def _wide_total(_: Any, _value: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        return _folded(builder, values[0])
+
+    return types.float64(wide_lanes), emit
+
+
+def _folded(builder: Any, wide: Any) -> Any:
+    width = LANES
+    while width > 1:
+        width //= 2
+        low, high = (
+            ir.Constant(ir.VectorType(INT, width), list(range(start, start + width)))
+            for start in (0, width)
+        )
+        wide = builder.fadd(
+            builder.shuffle_vector(wide, wide, low), builder.shuffle_vector(wide, wide, high)
+        )
+    return builder.extract_element(wide, INT(0))
 
 
 load: Callable[[Matrix, int, int], Lanes] = intrinsic(_load)
@@ -177,5 +235,15 @@ multiply: Callable[[Lanes, Lanes], Lanes] = intrinsic(_multiply)
 """a · b"""
 fma: Callable[[Lanes, Lanes, Lanes], Lanes] = intrinsic(_fma)
 """a · b + c, rounded once"""
+maximum: Callable[[Lanes, Lanes], Lanes] = intrinsic(_maximum)
+"""The larger of a and b in each lane."""
+exceeds: Callable[[Lanes, Lanes], int] = intrinsic(_exceeds)
+"""A number whose bit l says whether a > b in lane l."""
+wide_zero: Callable[[], WideLanes] = intrinsic(_wide_zero)
+"""Zero in every float64 lane."""
+wide_fma: Callable[[Lanes, Lanes, WideLanes], WideLanes] = intrinsic(_wide_fma)
+"""a · b + c in float64, where the product of two float32 is exact."""
+wide_total: Callable[[WideLanes], float] = intrinsic(_wide_total)
+"""The sum of all float64 lanes, folded like :func:`total`."""
 total: Callable[[Lanes], float] = intrinsic(_total)
 """The sum of all lanes in float64: halves are added to each other until one is left."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.cg import TILE, block_cg
-from oscillink_store.kernels.diffusion import heat, screened
+from oscillink_store.kernels.diffusion import heat, heat_coefficients, screened
 from oscillink_store.kernels.energy import anchor_forms, edge_forms
 from oscillink_store.kernels.lanes import aligned
 from oscillink_store.kernels.laplacian import normalize
@@ -92,7 +92,7 @@ def diffuse(
         coupling = weights * (np.repeat(scale, np.diff(indptr)) * scale[indices])
     if parameters.diffusion == "heat":
         coefficients = heat_coefficients(parameters.heat_time, HEAT_TERMS)
-        heat(indptr, indices, coupling, scale, sources, coefficients, gates, np.empty((2, n)))
+        gates = heat(indptr, indices, coupling, scale, sources, coefficients)
         left_out = max(0.0, 1.0 - float(np.abs(coefficients).sum()))
         converged = left_out <= parameters.tolerance
         return Diffused(np.maximum(gates, 0.0), HEAT_TERMS, left_out, converged)
@@ -103,24 +103,6 @@ def diffuse(
     )  # fmt: skip
     converged = bool(residual[0] <= parameters.tolerance)
     return Diffused(np.maximum(gates, 0.0), iterations, float(residual[0]), converged)
-
-
-def heat_coefficients(time: float, terms: int) -> Float64:
-    """e^(−t)(2 − [k=0])(−1)^k I_k(t) for k < terms, I_k the modified Bessel function.
-
-    I_k(t) = Σ_m (t/2)^(2m+k) / (m! (m+k)!). Since e^t = Σ_k (2 − [k=0]) I_k(t), the absolute
-    values of all coefficients sum to 1, and what is missing bounds the truncation error.
-    """
-    out = np.empty(terms)
-    for k in range(terms):
-        total, m, last = 0.0, 0, -1.0
-        while total != last:
-            last = total
-            power = (2 * m + k) * math.log(time / 2.0)
-            total += math.exp(power - time - math.lgamma(m + 1) - math.lgamma(m + k + 1))
-            m += 1
-        out[k] = (1.0 if k == 0 else 2.0) * (-1.0) ** k * total
-    return out
 
 
 def settle(

@@ -1,0 +1,250 @@
+"""Exact nearest neighbours by inner product, in blocks.
+
+BLAS multiplies blocks of rows; a compiled pass keeps, per row, a few more than k of the
+best. Those are then measured again by a product whose order of summation is fixed, so that
+a similarity depends on its two rows alone. A float32 product of unit rows, summed in
+whatever order, is off by at most D·2^-24 (Higham 2002, section 3.1); where that leaves open
+which rows are the best k, the row is measured against all others. Hence neither the number
+of threads nor the size of the blocks can change a result.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.kernels.jit import kernel
+from oscillink_store.kernels.lanes import (
+    LANES,
+    aligned,
+    exceeds,
+    load,
+    load_part,
+    splat,
+    wide_fma,
+    wide_total,
+    wide_zero,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["knn_against", "knn_exact"]
+
+SPARE = 4
+WIDE = 4
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+
+
+def knn_exact(
+    Y: Float32, k: int, *, block: int = 1024, progress: Callable[[int], None] | None = None
+) -> tuple[Int32, Float32]:
+    """Find the ``k`` most similar other rows of every row of ``Y`` (N, D), unit rows.
+
+    Returns indices (N, k) int32 and similarities (N, k) float32, best first, ties to the
+    lower index; places beyond the N − 1 other rows hold −1 and −inf. Every pair is
+    multiplied once and serves both its rows. ``progress`` is told after each block how many
+    rows' worth of pairs are done, N at the end. Besides its results this takes
+    16·``block``² bytes and 8·(k + 5) bytes per row.
+    """
+    N = len(Y)
+    best = _Best(N, N, k)
+    buffer = aligned(block * block * WIDE)
+    done = 0
+    with ThreadPoolExecutor(2) as pool:
+        for low in range(0, N, block):
+            high = min(low + block, N)
+            for left in range(low, N, block * WIDE):
+                products = _product(Y[low:high], Y[left : left + block * WIDE], buffer)
+                # the lists of the rows and those of the columns behind them are disjoint
+                columns = pool.submit(best.keep_columns, products, low, left, max(high - left, 0))
+                best.keep_rows(products, low, left, low)
+                columns.result()
+            done += (high - low) * (2 * N - low - high)
+            if progress is not None:
+                progress(done // N)
+        return best.measured(Y, Y, 0, pool)
+
+
+def knn_against(X: Float32, Y: Float32, k: int, *, block: int = 1024) -> tuple[Int32, Float32]:
+    """Find the ``k`` rows of ``Y`` (N, D) most similar to each row of ``X`` (M, D), unit rows.
+
+    Returns indices (M, k) and similarities (M, k) as :func:`knn_exact` does; a row of X that
+    also stands in Y finds itself.
+    """
+    M, N = len(X), len(Y)
+    best = _Best(M, N, k)
+    buffer = aligned(block * block * WIDE)
+    with ThreadPoolExecutor(2) as pool:
+        for low in range(0, M, block):
+            for left in range(0, N, block * WIDE):
+                products = _product(X[low : low + block], Y[left : left + block * WIDE], buffer)
+                # rows numbered behind the last column: none of them is one of the columns
+                best.keep_rows(products, low, left, low + N)
+        return best.measured(X, Y, N, pool)
+
+
+def _product(X: Float32, Y: Float32, buffer: Float32) -> Float32:
+    return np.matmul(X, Y.T, out=buffer[: len(X) * len(Y)].reshape(len(X), len(Y)))
+
+
+class _Best:
+    """For each of M rows a list of the best few of N columns by approximate products."""
+
+    def __init__(self, M: int, N: int, k: int) -> None:
+        self.k = k
+        room = min(k + SPARE, max(N, 1))
+        self.values = np.full((M, room), -np.inf, np.float32)
+        self.places = np.full((M, room), -1, np.int32)
+        self.worst = np.full(M, -np.inf, np.float32)
+
+    def keep_rows(self, products: Float32, row: int, column: int, own: int) -> None:
+        """Offer each row's products to its list; row i bears the number ``own`` + i."""
+        keep_rows(products, row, column, own, self.values, self.places, self.worst)
+
+    def keep_columns(self, products: Float32, row: int, column: int, skip: int) -> None:
+        """Offer each column's products to its list, but for the first ``skip`` columns."""
+        keep_columns(products, row, column, skip, self.values, self.places, self.worst)
+
+    def measured(
+        self, X: Float32, Y: Float32, own: int, pool: ThreadPoolExecutor
+    ) -> tuple[Int32, Float32]:
+        """Measure the kept columns by the fixed-order product and return the best k."""
+        M, D = X.shape
+        indices = np.full((M, self.k), -1, np.int32)
+        similarity = np.full((M, self.k), -np.inf, np.float32)
+        slack = np.float32((D + 8) * 2.0**-24)
+        half = M // 2
+        parts = [
+            pool.submit(
+                measure, X, Y, low, high, own, self.places, self.worst, slack, indices, similarity
+            )
+            for low, high in ((0, half), (half, M))
+        ]
+        for part in parts:
+            part.result()
+        return indices, similarity
+
+
+@kernel("void(float32[::1], int32[::1], int64, float32, int64)")
+def insert(values: Float32, places: Int32, last: int, value: np.float32, place: int) -> None:
+    """Put (value, place) into a list sorted by value, then by place, dropping the last."""
+    at = last
+    while at > 0 and (
+        values[at - 1] < value or (values[at - 1] == value and places[at - 1] > place)
+    ):
+        values[at] = values[at - 1]
+        places[at] = places[at - 1]
+        at -= 1
+    values[at] = value
+    places[at] = place
+
+
+@kernel(
+    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])"
+)
+def keep_rows(
+    S: Float32, row: int, column: int, own: int, values: Float32, places: Int32, worst: Float32
+) -> None:
+    """Offer S_ij to the list of row ``row`` + i, for every column ``column`` + j but its own.
+
+    ``values`` and ``places`` (M, room): the lists, sorted; ``worst`` (M,): their last values.
+    """
+    last = values.shape[1] - 1
+    width = S.shape[1]
+    whole = width - width % LANES
+    for i in range(S.shape[0]):
+        at = row + i
+        bound = splat(worst[at])
+        for start in range(0, width, LANES):
+            if start < whole and exceeds(load(S, i, start), bound) == 0:
+                continue
+            for j in range(start, min(start + LANES, width)):
+                if S[i, j] > worst[at] and column + j != own + i:
+                    insert(values[at], places[at], last, S[i, j], column + j)
+                    worst[at] = values[at, last]
+            bound = splat(worst[at])
+
+
+@kernel(
+    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])"
+)
+def keep_columns(
+    S: Float32, row: int, column: int, skip: int, values: Float32, places: Int32, worst: Float32
+) -> None:
+    """Offer S_ij to the list of column ``column`` + j as row ``row`` + i, for j ≥ ``skip``.
+
+    The lists are those of :func:`keep_rows`.
+    """
+    last = values.shape[1] - 1
+    width = S.shape[1]
+    for i in range(S.shape[0]):
+        for start in range(skip, width, LANES):
+            if start + LANES <= width and (
+                exceeds(load(S, i, start), load(worst, 0, column + start)) == 0
+            ):
+                continue
+            for j in range(start, min(start + LANES, width)):
+                at = column + j
+                if S[i, j] > worst[at]:
+                    insert(values[at], places[at], last, S[i, j], row + i)
+                    worst[at] = values[at, last]
+
+
+@kernel("float64(const float32[:,::1], int64, const float32[:,::1], int64)")
+def inner_product(X: Float32, i: int, Y: Float32, j: int) -> float:
+    """X_i·Y_j in float64, summed in a fixed order that does not tell X from Y."""
+    D = X.shape[1]
+    sums = wide_zero()
+    for d in range(0, D, LANES):
+        width = min(LANES, D - d)
+        sums = wide_fma(load_part(X, i, d, width), load_part(Y, j, d, width), sums)
+    return wide_total(sums)
+
+
+@kernel(
+    "void(const float32[:,::1], const float32[:,::1], int64, int64, int64, const int32[:,::1],"
+    " const float32[::1], float32, int32[:,::1], float32[:,::1])"
+)
+def measure(
+    X: Float32,
+    Y: Float32,
+    low: int,
+    high: int,
+    own: int,
+    places: Int32,
+    worst: Float32,
+    slack: np.float32,
+    indices: Int32,
+    similarity: Float32,
+) -> None:
+    """Fill ``indices`` and ``similarity`` (M, k) from the kept columns of rows low to high.
+
+    What a full list has dropped had an approximate product of at most ``worst``; only when
+    that plus ``slack`` reaches the k-th similarity is the row measured against all of Y.
+    Row i bears the number ``own`` + i, and no row is its own neighbour.
+    """
+    room = places.shape[1]
+    last = indices.shape[1] - 1
+    for i in range(low, high):
+        for c in range(room):
+            j = places[i, c]
+            if j < 0:
+                break
+            s = np.float32(inner_product(X, i, Y, j))
+            if s > similarity[i, last] or (s == similarity[i, last] and j < indices[i, last]):
+                insert(similarity[i], indices[i], last, s, j)
+        if places[i, room - 1] < 0 or worst[i] + slack < similarity[i, last]:
+            continue
+        for c in range(last + 1):
+            similarity[i, c] = -np.inf
+            indices[i, c] = -1
+        for j in range(Y.shape[0]):
+            s = np.float32(inner_product(X, i, Y, j))
+            if j != own + i and s > similarity[i, last]:
+                insert(similarity[i], indices[i], last, s, j)
