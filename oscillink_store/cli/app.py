@@ -1,0 +1,112 @@
+"""The application: its commands, and the one place where an error becomes a line and a code."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from oscillink_store.cli.console import complain, flush, use_utf8
+from oscillink_store.cli.demo_command import demo
+from oscillink_store.cli.ingest_command import ingest
+from oscillink_store.cli.inspect_commands import stats, verify
+from oscillink_store.cli.search_command import search
+from oscillink_store.cli.sql_command import sql
+from oscillink_store.errors import OscillinkError
+
+__all__ = ["app", "main"]
+
+_CODES = (
+    "Exit codes: 0 done, 1 error (one line on standard error; for verify also: something is "
+    "wrong), 2 wrong usage, 130 interrupted (Ctrl-C leaves a store as it was before)."
+)
+
+app = typer.Typer(
+    name="oscillink-store",
+    help="An embedded retrieval store whose answers are connected, ranked and receipted.",
+    epilog=_CODES,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class _Run:
+    """What the global options say about this run."""
+
+    traceback = False
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from oscillink_store import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Let an error end in Python's traceback.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    _Run.traceback = traceback
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+_EXAMPLES: dict[Callable[..., None], str] = {
+    demo: "oscillink-store demo",
+    ingest: "oscillink-store ingest notes.osc notes.jsonl --facet speaker",
+    search: 'oscillink-store search notes.osc "who owned The Collegian?" -k 3 --receipt',
+    sql: "oscillink-store sql notes.osc \"FROM coherent_search('the owner', k := 3)\"",
+    stats: "oscillink-store stats notes.osc",
+    verify: "oscillink-store verify notes.osc",
+}
+for _command, _example in _EXAMPLES.items():
+    app.command(epilog=f"Example: [bold]{_example}[/bold]")(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends in ``SystemExit`` with the code that ``--help`` documents."""
+    use_utf8()
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    _Run.traceback = False
+    try:
+        code = app(arguments, prog_name="oscillink-store", standalone_mode=False)
+        flush()
+    except typer.TyperException as error:
+        complain(f"{error.format_message()} (see oscillink-store --help)")
+        return error.exit_code
+    except typer.Abort:
+        complain("aborted")
+        return 1
+    except OscillinkError as error:
+        if _Run.traceback:
+            raise
+        complain(str(error))
+        return 1
+    except Exception as error:
+        # a person at a shell gets one line, whatever failed
+        if _Run.traceback:
+            raise
+        complain(
+            f"unexpected {type(error).__name__}: {error} "
+            "(oscillink-store --traceback … shows where)"
+        )
+        return 1
+    if code == 130:
+        complain("interrupted")
+    return int(code or 0)

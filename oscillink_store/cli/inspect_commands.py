@@ -1,0 +1,74 @@
+"""``stats`` and ``verify``: what a store holds, and whether it still holds what was written."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from oscillink_store.cli.console import bars, output, print_json
+from oscillink_store.cli.opening import open_existing
+
+__all__ = ["stats", "verify"]
+
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and no more.")]
+
+
+def stats(store: StorePath, as_json: AsJson = False) -> None:
+    """Show what a store holds: anchors, edges of each relation, columns, sizes."""
+    with open_existing(store, read_only=True) as opened:
+        figures = opened.stats()
+    if as_json:
+        print_json(figures)
+        return
+    from rich.table import Table
+
+    table = Table(title=str(store), title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), _shown(name, value))
+    output().print(table)
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        unit = _size if name == "bytes" else _number
+        return ", ".join(f"{key} {unit(item)}" for key, item in value.items()) or "none"
+    return _number(value)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
+
+
+def verify(store: StorePath, as_json: AsJson = False) -> None:
+    """Check every checksum of the live generation and every chain of receipts.
+
+    Ends with exit code 1 when anything is not what was written.
+    """
+    with open_existing(store, read_only=True) as opened, bars() as progress:
+        report = opened.verify(progress)
+    if as_json:
+        print_json({"ok": report.ok, **asdict(report)})
+    else:
+        console = output()
+        checked = (
+            f"generation {report.generation}: {report.files:,} files ({_size(report.bytes)}), "
+            f"{report.receipts:,} receipts"
+        )
+        if report.ok:
+            console.print(f"whole: {checked}", style="green")
+        else:
+            console.print(f"damaged: {checked}", style="bold red")
+            for problem in report.problems:
+                console.print(f"  {problem}", soft_wrap=True)
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,39 @@
+"""Opening a store for a command: only ``ingest`` and ``demo`` may make one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oscillink_store.errors import NotAStoreError, ReadOnlyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oscillink_store.engine.store import Store
+
+__all__ = ["open_existing"]
+
+
+def open_existing(path: Path, *, read_only: bool = False, embedder: str | None = None) -> Store:
+    """Open a store that is there; nothing is created where there is none.
+
+    Raises:
+        NotAStoreError: there is no store at ``path``.
+        ReadOnlyError: the folder cannot be written and ``read_only`` was not asked for.
+
+    """
+    from oscillink_store.engine.store import connect
+    from oscillink_store.storage.manifest import is_store
+
+    if not is_store(path):
+        raise NotAStoreError(
+            f"{path}: there is no store here: check the path, or fill a new one with "
+            f"oscillink-store ingest {path} SOURCE"
+        )
+    try:
+        return connect(path, embedder=embedder, read_only=read_only)
+    except ReadOnlyError as error:
+        raise ReadOnlyError(
+            f"{path}: the folder cannot be written, so no receipt could be recorded: "
+            "add --read-only, or change its permissions"
+        ) from error

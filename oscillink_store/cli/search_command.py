@@ -1,0 +1,156 @@
+"""``search``: a question, its ranked coherent set, and the receipt."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oscillink_store.cli.console import note, output, print_json
+from oscillink_store.cli.inspect_commands import AsJson, StorePath
+from oscillink_store.cli.opening import open_existing
+from oscillink_store.cli.snippet import snippet, words
+from oscillink_store.errors import QueryError
+from oscillink_store.model import Hit, SearchResult
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from oscillink_store.engine.store import Store
+
+__all__ = ["search"]
+
+_SNIPPET = 170
+
+
+def search(
+    store: StorePath,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="What you want to know.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits at most.")] = 5,
+    where: Annotated[
+        str | None, typer.Option(help="A SQL predicate over the metadata: \"lang = 'en'\".")
+    ] = None,
+    vector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|JSON",
+            help="The question's embedding: a .npy or .json file, or a JSON list of numbers.",
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A note to keep in the receipt.")] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="The store's embedder, when it is not the built-in one.")
+    ] = None,
+    receipt: Annotated[bool, typer.Option("--receipt", help="Show the whole receipt.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Record no receipt; for folders of others.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search a store: candidates by vector and words, ranked by what connects them."""
+    psi = None if vector is None else _vector(vector)
+    with open_existing(store, read_only=read_only, embedder=embedder) as opened:
+        if psi is None and not opened.has_embedder:
+            _say_words_only(opened)
+        result = opened.search(question, vector=psi, k=k, where=where, label=label)
+    if as_json:
+        print_json(_document(question, where, result, whole_receipt=receipt))
+    else:
+        _print(question, result, recorded=not read_only, whole_receipt=receipt)
+
+
+def _vector(given: str) -> Any:
+    import numpy as np
+
+    try:
+        if given.endswith(".npy"):
+            return np.load(given, allow_pickle=False)
+        return json.loads(Path(given).read_text() if given.endswith(".json") else given)
+    except OSError as error:
+        raise QueryError(
+            f"--vector: {given} cannot be read ({error.strerror}): pass a .npy or .json file, or "
+            "a JSON list of numbers"
+        ) from error
+    except ValueError as error:
+        raise QueryError(
+            f"--vector: {given[:60]} holds no vector: pass a .npy or .json file, or a JSON list "
+            "of numbers such as '[0.1, 0.2]'"
+        ) from error
+
+
+def _say_words_only(store: "Store") -> None:
+    name = store.stats()["embedder"]
+    if name is not None:
+        note(f"searching by words alone: --embedder {name} would search by meaning too")
+
+
+def _document(
+    question: str | None, where: str | None, result: SearchResult, *, whole_receipt: bool
+) -> dict[str, Any]:
+    receipt = result.receipt
+    return {
+        "question": question,
+        "where": where,
+        "generation": receipt.generation,
+        "seconds": result.seconds,
+        "hits": [asdict(hit) for hit in result],
+        "receipt": json.loads(receipt.to_json())
+        if whole_receipt
+        else {
+            "id": receipt.id,
+            "hash": receipt.hash,
+            "content_hash": receipt.content_hash,
+            "delta_h": receipt.delta_h,
+            "candidates": len(receipt.candidate_ids),
+        },
+    }
+
+
+def _print(
+    question: str | None, result: SearchResult, *, recorded: bool, whole_receipt: bool
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = output()
+    sought = words(question or "")
+    if not result.hits:
+        console.print("No anchor matches.")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column(justify="right")
+    table.add_column(ratio=1, overflow="fold")
+    for hit in result:
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", _body(hit, sought))
+    if result.hits:
+        console.print(table)
+    receipt = result.receipt
+    if whole_receipt:
+        console.print(Text(receipt.summary(), style="dim"), soft_wrap=True)
+    else:
+        delta_h = "none" if receipt.delta_h is None else f"{receipt.delta_h:.4g}"
+        console.print(
+            f"receipt {receipt.id}{'' if recorded else ' (not recorded)'}: {len(result)} of "
+            f"{len(receipt.candidate_ids)} candidates, ΔH {delta_h}, "
+            f"{result.seconds * 1000:.1f} ms",
+            style="dim",
+        )
+
+
+def _body(hit: Hit, sought: list[str]) -> "RenderableType":
+    from rich.text import Text
+
+    body = Text(hit.title or hit.id, style="bold cyan")
+    if hit.title is not None and hit.title != hit.id:
+        body.append(f"  {hit.id}", style="dim not bold")
+    piece = Text(snippet(hit.text, sought, _SNIPPET), style="default not bold")
+    for word in sought:
+        piece.highlight_regex(rf"(?i)\b{word}\w*", "yellow")
+    measures = [f"evidence {hit.evidence:.2f}", f"gate {hit.gate:.2f}"]
+    measures.append(f"coherence {hit.coherence:.2f}")
+    if hit.cosine is not None:
+        measures.append(f"cosine {hit.cosine:.2f}")
+    return body.append("\n").append_text(piece).append(f"\n{' · '.join(measures)}", "dim not bold")
