@@ -1,0 +1,284 @@
+"""Rows of any source as rows of the anchors table: validated, typed, digested.
+
+What a source may bring, by the names in :class:`~oscillink_store.model.Fields`:
+
+======== ============================================= ===================================
+part     accepted                                      stored as
+======== ============================================= ===================================
+id       text or whole numbers, unique, not blank      ``string``
+text     text, not blank                               ``string``
+title    text or whole numbers                         ``string``; blank is null
+vector   lists of numbers of one length, all rows or   D float32 with Euclidean norm 1
+         none; JSON arrays as text
+sequence text or whole numbers; several columns        ``string``; blank is null; several
+                                                       are joined as a JSON array
+position numbers; dates and timestamps (in seconds)    ``double``
+links    lists of ids; JSON arrays as text             ``list<string>``; empty is null
+gate     numbers in [0, 1]                             ``float``; null is 1
+======== ============================================= ===================================
+
+Every other column is metadata and keeps its name and type in its plain form
+(:func:`~oscillink_store.storage.schemas.storable_type`). The columns named as sequence and
+position stay as metadata too, unless their names are fixed ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from oscillink_store.engine import row_columns
+from oscillink_store.engine.row_digests import content_digests
+from oscillink_store.engine.row_vectors import unit_vectors
+from oscillink_store.engine.sources import Source
+from oscillink_store.errors import InputError
+from oscillink_store.model import Fields
+from oscillink_store.storage.schemas import (
+    FIXED_COLUMNS,
+    anchors_schema,
+    conform,
+    merge_metadata,
+)
+
+__all__ = ["Normalizer", "read_rows"]
+
+
+class Normalizer:
+    """Normalizes the batches of one ingest, remembering what must agree between them.
+
+    Args:
+        fields: Which columns play which part.
+        dimension: The numbers per vector that the store holds, or None to take those of the
+            first vector.
+        needs_vector: Whether rows without vectors are refused, as nothing could embed them.
+    """
+
+    def __init__(
+        self, fields: Fields, *, dimension: int | None = None, needs_vector: bool = False
+    ) -> None:
+        self._fields = fields
+        self._dimension = dimension
+        self._needs_vector = needs_vector
+        self._has_vectors: bool | None = None
+        self._seen: set[str] = set()
+        self._metadata = pa.schema([])
+        self._awaited = _explicit_columns(fields)
+
+    @property
+    def dimension(self) -> int | None:
+        """The numbers per vector, as given or found, or None if no vector was seen."""
+        return self._dimension
+
+    def normalize(
+        self, batch: pa.RecordBatch, *, source: str = "the given rows", row_offset: int = 0
+    ) -> pa.Table:
+        """One batch in the columns of :func:`anchors_schema`.
+
+        The table has no ``vector`` column if the source brings no vectors. Metadata types
+        are those of this batch; :meth:`finish` tells the ones that fit all batches.
+
+        Args:
+            batch: The rows.
+            source: Where they come from, for messages.
+            row_offset: The 0-based place of the first row there.
+
+        Raises:
+            InputError: anything that cannot be stored, with field, row and remedy.
+        """
+        columns = _columns(batch, source)
+        if not batch.num_rows:
+            return anchors_schema(None).empty_table()
+        refuse = partial(_refuse, source, row_offset)
+        for name, column in columns.items():
+            row_columns.check_encoding(column, partial(refuse, name))
+        metadata = self._metadata_of(columns, refuse)
+        parts = self._parts(columns, source, refuse)
+        vectors = self._vectors(columns, source, refuse)
+        dimension = None
+        if vectors is not None:
+            parts["vector"] = vectors
+            dimension = self._dimension
+        schema = anchors_schema(dimension, metadata.schema)
+        parts.update(zip(metadata.schema.names, metadata.columns, strict=True))
+        plain = pa.table({name: parts[name] for name in schema.names if name != "digest"})
+        parts["digest"] = content_digests(plain)
+        for name in columns:
+            self._awaited.pop(name, None)
+        return pa.Table.from_arrays([parts[name] for name in schema.names], schema=schema)
+
+    def finish(self) -> pa.Schema:
+        """The metadata schema of all batches together.
+
+        Raises:
+            InputError: a column that was named explicitly stands in no row.
+        """
+        for name, part in self._awaited.items():
+            raise InputError(
+                f"no row has a column {name!r}, which Fields names as {part}: correct the name "
+                "or add the column",
+                field=name,
+            )
+        for name in self._fields.facets:
+            if name not in self._metadata.names:
+                raise InputError(
+                    f"no row has a metadata column {name!r}, which Fields names as a facet: "
+                    "correct the name or add the column",
+                    field=name,
+                )
+        return self._metadata
+
+    def _metadata_of(
+        self, columns: dict[str, pa.Array], refuse: Callable[[str, int | None, str], InputError]
+    ) -> pa.RecordBatch:
+        fields = self._fields
+        parts = {fields.id, fields.text, fields.title, fields.vector, fields.links, fields.gate}
+        ordering = {*fields.sequence_columns, fields.position}
+        kept = {
+            name: row_columns.metadata_values(column, partial(refuse, name))
+            for name, column in columns.items()
+            if (name not in parts and name not in ordering)
+            or (name in ordering and name not in FIXED_COLUMNS)
+        }
+        metadata = pa.RecordBatch.from_arrays(list(kept.values()), list(kept))
+        try:
+            self._metadata = merge_metadata(self._metadata, metadata.schema)
+        except InputError as error:
+            row, name = None, error.field
+            if name in kept and name in self._metadata.names:
+                row = row_columns.first_row(kept[name].is_valid())
+            raise refuse("", row, str(error)) from None
+        return metadata
+
+    def _parts(
+        self,
+        columns: dict[str, pa.Array],
+        source: str,
+        refuse: Callable[[str, int | None, str], InputError],
+    ) -> dict[str, pa.Array]:
+        fields = self._fields
+        for name, part in ((fields.id, "id"), (fields.text, "text")):
+            if name not in columns:
+                raise InputError(
+                    f"{source} has no column {name!r} among {', '.join(columns)}: add it, or "
+                    f"name the one to use with Fields({part}=...)",
+                    field=name,
+                )
+
+        def part_of(name: str, normalized: Callable[..., pa.Array]) -> pa.Array:
+            column = columns[name] if name in columns else pa.nulls(rows)
+            return normalized(column, partial(refuse, name))
+
+        rows = len(columns[fields.id])
+        ids = part_of(fields.id, row_columns.identifiers)
+        self._remember(ids, partial(refuse, fields.id))
+        title = part_of(fields.title, row_columns.optional_texts)
+        text = part_of(fields.text, row_columns.required_texts)
+        return {
+            "id": ids,
+            "title": title,
+            "text": text,
+            "sequence": row_columns.sequences(
+                [part_of(name, row_columns.optional_texts) for name in fields.sequence_columns]
+            ),
+            "position": part_of(fields.position, row_columns.positions),
+            "links": part_of(fields.links, row_columns.link_lists),
+            "gate": part_of(fields.gate, row_columns.gates),
+            "fulltext": pc.binary_join_element_wise(title, text, "\n", null_handling="skip"),
+        }
+
+    def _remember(self, ids: pa.Array, refuse: Callable[[int | None, str], InputError]) -> None:
+        values = ids.to_pylist()
+        fresh = set(values)
+        if len(fresh) < len(values) or not self._seen.isdisjoint(fresh):
+            for row, value in enumerate(values):
+                if value in self._seen:
+                    raise refuse(
+                        row, f"repeats {value!r:.80} of an earlier row: give every row its own id"
+                    )
+                self._seen.add(value)
+        self._seen |= fresh
+
+    def _vectors(
+        self,
+        columns: dict[str, pa.Array],
+        source: str,
+        refuse: Callable[[str, int | None, str], InputError],
+    ) -> pa.Array | None:
+        name = self._fields.vector
+        column = columns.get(name)
+        if column is not None and pa.types.is_null(column.type):
+            column = None
+        if column is None and self._needs_vector:
+            raise InputError(
+                f"{source} has no vectors in a column {name!r}, and the store has no embedder: "
+                "add them, name their column with Fields(vector=...), or open the store with "
+                "an embedder",
+                field=name,
+            )
+        if self._has_vectors is None:
+            self._has_vectors = column is not None
+        if self._has_vectors != (column is not None):
+            problem = "has no vector" if column is None else "has a vector but earlier rows none"
+            raise refuse(name, 0, f"{problem}: give one for every row of a source, or for none")
+        if column is None:
+            return None
+        vectors = unit_vectors(column, self._dimension, partial(refuse, name))
+        self._dimension = vectors.shape[1]
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._dimension)
+
+
+def read_rows(
+    source: Source, normalizer: Normalizer, progress: Callable[[int], Any] = lambda _: None
+) -> pa.Table:
+    """All rows of a source, normalized, in one table with common metadata types.
+
+    ``progress`` is called with the number of rows read so far, after each batch.
+
+    Raises:
+        InputError: the source cannot be read or a row cannot be stored.
+    """
+    tables = []
+    rows = 0
+    for batch in source:
+        tables.append(normalizer.normalize(batch.data, source=batch.source, row_offset=batch.row))
+        rows += batch.data.num_rows
+        progress(rows)
+    if not tables:
+        return anchors_schema(normalizer.dimension).empty_table()
+    metadata = normalizer.finish()
+    dimension = normalizer.dimension if "vector" in tables[0].schema.names else None
+    schema = anchors_schema(dimension, metadata)
+    return pa.concat_tables([conform(table, schema) for table in tables])
+
+
+def _explicit_columns(fields: Fields) -> dict[str, str]:
+    """The optional columns that were named, with the parts they play."""
+    defaults = Fields()
+    awaited = {}
+    for part in ("title", "vector", "position", "links", "gate"):
+        name = getattr(fields, part)
+        if name != getattr(defaults, part):
+            awaited[name] = part
+    if fields.sequence_columns != defaults.sequence_columns:
+        awaited.update(dict.fromkeys(fields.sequence_columns, "sequence"))
+    return awaited
+
+
+def _columns(batch: pa.RecordBatch, source: str) -> dict[str, pa.Array]:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    if len(columns) < batch.num_columns:
+        names = batch.schema.names
+        twice = min(name for name in names if names.count(name) > 1)
+        raise InputError(f"{source} has two columns {twice!r}: rename one", field=twice)
+    return columns
+
+
+def _refuse(source: str, row_offset: int, field: str, row: int | None, problem: str) -> InputError:
+    place = None if row is None else row_offset + row
+    where = source if place is None else f"{source}, row {place}"
+    what = f"{field!r} {problem}" if field else problem
+    return InputError(f"{where}: {what}", field=field, row=place)
