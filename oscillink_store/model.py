@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from oscillink_store.receipts.receipt import Receipt
 
 __all__ = [
+    "KERNEL_VERSION",
+    "PARAMETER_VERSION",
     "RELATIONS",
     "Diffusion",
     "Durability",
@@ -28,6 +30,12 @@ __all__ = [
     "SearchResult",
     "VerifyReport",
 ]
+
+KERNEL_VERSION = 1
+"""Raised whenever a change makes the same query give other bits."""
+
+PARAMETER_VERSION = 1
+"""Raised whenever a field of :class:`Parameters` is added or changes its meaning."""
 
 Diffusion = Literal["screened", "heat"]
 Durability = Literal["sync", "batch", "off"]
@@ -229,6 +237,7 @@ class IngestReport:
     edges: Mapping[str, int]
     dangling_links: int
     seconds: Mapping[str, float]
+    receipt: Receipt | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,90 @@
+"""From the arguments of a search to a checked :class:`Query`."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.engine.query import Query
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import QueryError
+from oscillink_store.model import Parameters
+
+if TYPE_CHECKING:
+    from oscillink_store.embed.protocol import Embedder
+
+__all__ = ["build_query"]
+
+# Building constants are properties of the stored lattice; a search cannot change them.
+_BUILT = (
+    "knn_neighbors", "knn_power", "title_max_anchors", "title_min_length",
+    "shared_min_frequency", "shared_max_frequency",
+)  # fmt: skip
+
+
+def build_query(
+    snapshot: Snapshot,
+    embedder: Embedder | None,
+    text: str | None,
+    vector: npt.ArrayLike | None,
+    *,
+    k: int,
+    where: str | None,
+    label: str | None,
+    parameters: Parameters,
+    only: npt.NDArray[np.int64] | None = None,
+) -> Query:
+    """Check the arguments and embed the text when nothing else gives a vector.
+
+    Raises:
+        QueryError: an argument cannot be used; the message names it and the remedy.
+        EmbedderError: the embedder failed on the question.
+    """
+    if text is None and vector is None:
+        raise QueryError("search: neither text nor vector is given: pass one or both")
+    if text is not None and (not isinstance(text, str) or not text.strip()):
+        raise QueryError(f"text is {text!r}: pass the question as a non-empty string")
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
+        raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
+    if label is not None and not isinstance(label, str):
+        raise QueryError(f"label is a {type(label).__name__}: pass a string")
+    for name in _BUILT:
+        built = getattr(snapshot.parameters, name)
+        if getattr(parameters, name) != built:
+            raise QueryError(
+                f"parameters: {name} is {getattr(parameters, name)!r}, but the lattice was built "
+                f"with {built!r}: keep it, or create a new store with the other value"
+            )
+    if where is not None:
+        snapshot.allowed(where)  # a bad predicate is reported before anything is computed
+    psi = None
+    if vector is not None:
+        psi = _unit(vector, snapshot.manifest.dimension, "vector")
+    elif embedder is not None and text is not None:
+        psi = _unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
+    return Query(
+        text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters, only=only
+    )
+
+
+def _unit(vector: npt.ArrayLike, dimension: int | None, name: str) -> npt.NDArray[np.float32]:
+    try:
+        array = np.asarray(vector, np.float64)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"{name} is not a list of numbers: pass {dimension} numbers") from error
+    if array.ndim == 2 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 1 or (dimension is not None and len(array) != dimension):
+        raise QueryError(
+            f"{name} has shape {array.shape}, the store's embeddings have dimension {dimension}: "
+            "pass a vector of the same embedder"
+        )
+    if not np.isfinite(array).all():
+        raise QueryError(f"{name} holds NaN or infinity: pass finite numbers")
+    length = float(np.sqrt((array * array).sum()))
+    if length == 0.0:
+        raise QueryError(f"{name} is all zeros, which has no direction: pass another vector")
+    return np.ascontiguousarray(array / length, np.float32)

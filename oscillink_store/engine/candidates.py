@@ -1,0 +1,151 @@
+"""Gathering candidates: dense, full text and named titles, under one filter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.engine.predicate import predicate
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.kernels.scan import best_rows, similarities
+from oscillink_store.lattice.names import match
+from oscillink_store.lattice.rank import text_moments
+from oscillink_store.model import Parameters
+
+__all__ = ["TextMatches", "dense_rows", "named_rows", "text_matches"]
+
+Rows = npt.NDArray[np.int64]
+
+# The scan's codes are within about 0.002 of the true cosine; these many more rows than asked
+# for, at least, are scored exactly.
+_RESCORED = 256
+# A filter that keeps this share or more is applied to a longer list of unfiltered matches;
+# below it, the full-text index is searched under the filter.
+_LONGEST_LIST = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMatches:
+    """Full-text matches among the allowed anchors, best first, with BM25's corpus moments."""
+
+    rows: Rows
+    scores: npt.NDArray[np.float64]
+    mean: float
+    deviation: float
+
+    def scores_of(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """BM25 of ``rows`` (n,); 0 where a row is no match."""
+        found = np.zeros(len(rows))
+        if len(self.rows):
+            ascending = np.argsort(self.rows, kind="stable")
+            places = np.searchsorted(self.rows, rows, sorter=ascending)
+            places = ascending[np.minimum(places, len(ascending) - 1)]
+            hit = self.rows[places] == rows
+            found[hit] = self.scores[places[hit]]
+        return found
+
+
+def dense_rows(
+    snapshot: Snapshot,
+    psi: npt.NDArray[np.float32],
+    count: int,
+    allowed: npt.NDArray[np.uint8] | None,
+) -> Rows:
+    """The ``count`` allowed anchors most similar to ψ (D,), best first."""
+    wanted = max(_RESCORED, 2 * count)
+    rows = best_rows(snapshot.codes, snapshot.scales, psi, wanted, allowed)
+    exact = similarities(snapshot.vectors, rows, psi)
+    return rows[np.lexsort((rows, -exact))[:count]]
+
+
+def text_matches(
+    snapshot: Snapshot,
+    words: str,
+    parameters: Parameters,
+    where: str | None,
+    executor: Executor,
+) -> Callable[[npt.NDArray[np.uint8] | None], TextMatches]:
+    """Start the full-text search in the background; the result takes the filter's mask.
+
+    Without a filter the search starts at once. With one, its cheapest form depends on how
+    many anchors the mask keeps, which the caller knows only later.
+    """
+    limit = parameters.text_matches
+    table = snapshot.anchors
+    early: Future[tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]] | None = None
+    if where is None:
+        early = executor.submit(table.search_text, words, limit)
+
+    def finish(allowed: npt.NDArray[np.uint8] | None) -> TextMatches:
+        if early is not None:
+            row_ids, scores = early.result()
+            rows = snapshot.rows_of(row_ids)
+            anchors = len(snapshot)
+            truncated = len(rows) >= limit
+        else:
+            assert allowed is not None
+            assert where is not None
+            anchors = int(allowed.sum())
+            rows, scores, truncated = _filtered(snapshot, words, limit, where, allowed, anchors)
+        return _ordered(rows, scores.astype(np.float64), anchors, truncated=truncated)
+
+    return finish
+
+
+def _filtered(
+    snapshot: Snapshot,
+    words: str,
+    limit: int,
+    where: str,
+    allowed: npt.NDArray[np.uint8],
+    kept: int,
+) -> tuple[Rows, npt.NDArray[np.float32], bool]:
+    # The best `limit` matches among the allowed anchors, by whichever way is cheaper; both
+    # give the same matches.
+    table = snapshot.anchors
+    if kept == 0:
+        return np.empty(0, np.int64), np.empty(0, np.float32), False
+    longer = math.ceil(1.2 * limit * len(snapshot) / kept)
+    if longer <= _LONGEST_LIST:
+        row_ids, scores = table.search_text(words, longer)
+        rows = snapshot.rows_of(row_ids)
+        mine = allowed[rows] == 1
+        exhausted = len(rows) < longer
+        # ties with the last match may have been cut off, so it cannot be counted on
+        complete = int((mine & (scores > scores[-1])).sum()) >= limit if len(scores) else True
+        if exhausted or complete:
+            rows, scores = rows[mine], scores[mine]
+            return rows[:limit], scores[:limit], len(rows) >= limit
+    row_ids, scores = table.search_text(words, limit, predicate(where))
+    return snapshot.rows_of(row_ids), scores, len(row_ids) >= limit
+
+
+def _ordered(
+    rows: Rows, scores: npt.NDArray[np.float64], anchors: int, *, truncated: bool
+) -> TextMatches:
+    if truncated:
+        # Which of the anchors tied at the cut were returned is arbitrary: leave all of
+        # them out, so that the same query gives the same matches.
+        above = scores > scores.min()
+        if above.any():
+            rows, scores = rows[above], scores[above]
+    best = np.lexsort((rows, -scores))
+    rows, scores = rows[best], scores[best]
+    mean, deviation = text_moments(scores, anchors)
+    return TextMatches(rows=rows, scores=scores, mean=mean, deviation=deviation)
+
+
+def named_rows(snapshot: Snapshot, question: str, allowed: npt.NDArray[np.uint8] | None) -> Rows:
+    """The allowed anchors whose title stands in the question, ascending."""
+    titles = snapshot.rows["title"]
+    rows = np.asarray(
+        match(question, snapshot.names, lambda row: titles[row].as_py()), dtype=np.int64
+    )
+    if allowed is not None and len(rows):
+        rows = rows[allowed[rows] == 1]
+    return np.unique(rows)

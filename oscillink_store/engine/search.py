@@ -1,0 +1,226 @@
+"""The way of a query: candidates, neighbourhood, gates, rank, settle, receipt, result."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.engine.candidates import (
+    TextMatches,
+    dense_rows,
+    named_rows,
+    text_matches,
+)
+from oscillink_store.engine.query import Query
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.kernels.moments import similarity_moments
+from oscillink_store.kernels.scan import similarities
+from oscillink_store.lattice.graph import induced, neighbors
+from oscillink_store.lattice.names import named_values
+from oscillink_store.lattice.rank import (
+    evidence,
+    final_scores,
+    order,
+    scaled,
+    source_rows,
+    source_weights,
+    standardize,
+)
+from oscillink_store.lattice.settle import Settled, diffuse, settle
+from oscillink_store.model import (
+    KERNEL_VERSION,
+    PARAMETER_VERSION,
+    Hit,
+    SearchResult,
+)
+from oscillink_store.receipts.content import search_content
+from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.storage.schemas import FIXED_COLUMNS
+from oscillink_store.storage.wal import Ledger
+
+__all__ = ["answer"]
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ranked:
+    """The candidate lattice with everything that was computed on it; arrays are (n,)."""
+
+    rows: Rows
+    best: Rows
+    scores: Floats
+    evidence: Floats
+    gates: Floats
+    cosine: Floats | None
+    settled: Settled | None
+
+
+_NOTHING = _Ranked(
+    rows=np.empty(0, np.int64), best=np.empty(0, np.int64), scores=np.empty(0),
+    evidence=np.empty(0), gates=np.empty(0), cosine=None, settled=None,
+)  # fmt: skip
+
+
+def answer(snapshot: Snapshot, query: Query, ledger: Ledger, executor: Executor) -> SearchResult:
+    """Answer a query on one generation and record its receipt."""
+    started = time.perf_counter()
+    ranked = _rank(snapshot, query, executor)
+    hits = _hits(snapshot, ranked, query.k)
+    receipt = _record(snapshot, query, ranked, hits, ledger)
+    return SearchResult(hits=hits, receipt=receipt, seconds=time.perf_counter() - started)
+
+
+def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
+    parameters = query.parameters
+    if len(snapshot) == 0:
+        return _NOTHING
+    pending = None
+    if query.text is not None:
+        pending = text_matches(snapshot, query.text, parameters, query.where, executor)
+    allowed = None if query.where is None else snapshot.allowed(query.where)
+    gathered: list[Rows] = []
+    if query.vector is not None and query.only is None:
+        count = max(parameters.dense_candidates, query.k)
+        gathered.append(dense_rows(snapshot, query.vector, count, allowed))
+    matches = None
+    named = np.empty(0, np.int64)
+    if query.text is not None and pending is not None:
+        named = named_rows(snapshot, query.text, allowed)
+        matches = pending(allowed)
+        gathered.append(matches.rows[: max(parameters.text_candidates, query.k)])
+        gathered.append(named)
+    rows = query.only if query.only is not None else np.unique(np.concatenate(gathered))
+    measured = _Evidence(snapshot, query, rows, matches, named)
+    if query.only is None and len(rows):
+        # the neighbourhood of the best seeds
+        seeds = rows[source_rows(measured.total, rows, parameters)]
+        near = neighbors(snapshot.lattice, seeds)
+        if allowed is not None:
+            near = near[allowed[near] == 1]
+        rows = np.union1d(rows, near)
+        measured = _Evidence(snapshot, query, rows, matches, named)
+    if len(rows) == 0:
+        return _NOTHING
+    return _settle(snapshot, query, rows, measured)
+
+
+class _Evidence:
+    """Cosine and evidence of some rows, (n,) each."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        query: Query,
+        rows: Rows,
+        matches: TextMatches | None,
+        named: Rows,
+    ) -> None:
+        self.cosine: Floats | None = None
+        dense = text = None
+        if query.vector is not None:
+            mean, deviation = similarity_moments(query.vector, snapshot.mean, snapshot.covariance)
+            self.cosine = similarities(snapshot.vectors, rows, query.vector)
+            dense = standardize(self.cosine, mean, deviation)
+        if matches is not None:
+            text = standardize(matches.scores_of(rows), matches.mean, matches.deviation)
+        self.total = evidence(dense, text, np.isin(rows, named), query.parameters)
+
+
+def _settle(snapshot: Snapshot, query: Query, rows: Rows, measured: _Evidence) -> _Ranked:
+    parameters = query.parameters
+    adjacency = induced(snapshot.lattice, rows, parameters.relation_weights)
+    strength = scaled(measured.total, parameters)
+    sources = source_rows(measured.total, rows, parameters)
+    diffused = diffuse(
+        adjacency,
+        source_weights(strength, sources),
+        parameters,
+        degrees=(snapshot.degrees[rows] * parameters.relation_weights).sum(axis=1),
+    ).gates
+    scores = final_scores(strength, diffused, _faceted(snapshot, query, rows), parameters)
+    peak = diffused.max()
+    gates = (diffused / peak if peak > 0.0 else diffused) * snapshot.gates[rows]
+    vectors = snapshot.vectors[rows]
+    psi = query.vector
+    if psi is None:
+        # a question of words alone is settled towards what its best source says
+        psi = vectors[sources[0]]
+    settled = settle(vectors, psi, gates, adjacency, parameters)
+    return _Ranked(
+        rows=rows, best=order(scores, rows), scores=scores, evidence=measured.total,
+        gates=gates, cosine=measured.cosine, settled=settled,
+    )  # fmt: skip
+
+
+def _faceted(snapshot: Snapshot, query: Query, rows: Rows) -> npt.NDArray[np.bool_]:
+    lifted = np.zeros(len(rows), np.bool_)
+    if query.text is None:
+        return lifted
+    for column, values in snapshot.facets.items():
+        named = named_values(query.text, values)
+        if len(named) == 1:
+            held = snapshot.rows[column].take(rows).to_pylist()
+            lifted |= np.array([value is not None and str(value) == named[0] for value in held])
+    return lifted
+
+
+def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
+    places = ranked.best[:k]
+    if len(places) == 0 or ranked.settled is None:
+        return ()
+    columns = snapshot.rows.take(ranked.rows[places]).to_pydict()
+    metadata = [name for name in columns if name not in FIXED_COLUMNS]
+    return tuple(
+        Hit(
+            rank=rank,
+            score=float(ranked.scores[place]),
+            id=columns["id"][at],
+            text=columns["text"][at],
+            title=columns["title"][at],
+            metadata={name: columns[name][at] for name in metadata},
+            evidence=float(ranked.evidence[place]),
+            gate=float(ranked.gates[place]),
+            coherence=float(ranked.settled.coherence[place]),
+            cosine=None if ranked.cosine is None else float(ranked.cosine[place]),
+        )
+        for at, (rank, place) in enumerate(enumerate(places.tolist(), 1))
+    )
+
+
+def _record(
+    snapshot: Snapshot, query: Query, ranked: _Ranked, hits: tuple[Hit, ...], ledger: Ledger
+) -> Receipt:
+    descending = np.sort(ranked.evidence)[::-1]
+    cosine, settled = ranked.cosine, ranked.settled
+    terms = {} if settled is None else {
+        name: energy - settled.energy_stationary[name]
+        for name, energy in settled.energy_anchors.items()
+    }  # fmt: skip
+    content = search_content(
+        generation=snapshot.generation,
+        text=query.text,
+        vector=query.vector,
+        where=query.where,
+        k=query.k,
+        parameters=query.parameters.to_dict(),
+        parameter_version=PARAMETER_VERSION,
+        kernel_version=KERNEL_VERSION,
+        candidates=snapshot.rows["id"].take(ranked.rows).to_pylist(),
+        results=[hit.id for hit in hits],
+        scores=[hit.score for hit in hits],
+        first_evidence=float(descending[0]) if len(descending) else None,
+        fifth_evidence=float(descending[4]) if len(descending) > 4 else None,
+        best_cosine=float(cosine.max()) if cosine is not None and len(cosine) else None,
+        delta_h=None if settled is None else settled.delta_h,
+        energy=terms,
+        iterations=0 if settled is None else settled.iterations,
+        residual=0.0 if settled is None else settled.residual,
+        converged=True if settled is None else settled.converged,
+    )
+    return ledger.record(content, label=query.label)

@@ -1,0 +1,89 @@
+"""Verification: every checksum of the live generation and every chain of receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from oscillink_store.engine.fold import folded_heads
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import IntegrityError
+from oscillink_store.model import VerifyReport
+from oscillink_store.receipts.chain import fold_seal, verify_chains
+from oscillink_store.receipts.receipt import GENESIS, Receipt
+from oscillink_store.storage.files import sha256
+from oscillink_store.storage.wal import pending_receipts
+
+__all__ = ["verify"]
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def verify(snapshot: Snapshot, progress: Progress | None = None) -> VerifyReport:
+    """Read everything that the live generation consists of and compare it with the manifest.
+
+    ``progress`` is called with (stage, done, total): bytes for the stage "files", receipts
+    for the stage "receipts".
+    """
+    report = progress or _silent
+    problems: list[str] = []
+    files = snapshot.manifest.files()
+    total = sum(entry.bytes for entry in files)
+    read = 0
+    report("files", 0, total)
+    for entry in files:
+        path = snapshot.root / entry.path
+        try:
+            size = path.stat().st_size
+            if size != entry.bytes:
+                problems.append(f"{path} has {size} bytes where {entry.bytes} were written")
+            elif sha256(path) != entry.sha256:
+                problems.append(f"{path} is not what was written: its checksum differs")
+        except FileNotFoundError:
+            problems.append(f"{path} is missing")
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror}")
+        read += entry.bytes
+        report("files", read, total)
+    count, broken = _verify_receipts(snapshot, report)
+    return VerifyReport(
+        generation=snapshot.generation,
+        files=len(files),
+        bytes=total,
+        receipts=count,
+        problems=(*problems, *broken),
+    )
+
+
+def _verify_receipts(snapshot: Snapshot, report: Progress) -> tuple[int, list[str]]:
+    heads = folded_heads(snapshot.manifest)
+    pending, problems = pending_receipts(snapshot.root / "receipts", heads)
+    hashes: list[str] = []
+
+    def everything() -> Iterator[Receipt]:
+        done = 0
+        if snapshot.receipts is not None:
+            for line in snapshot.receipts.read(["body"])["body"].to_pylist():
+                receipt = Receipt.from_json(line)
+                hashes.append(receipt.hash)
+                yield receipt
+                done += 1
+                report("receipts", done, None)
+        for receipt in pending:
+            yield receipt
+            done += 1
+            report("receipts", done, None)
+
+    try:
+        chains = verify_chains(everything(), heads)
+    except IntegrityError as error:
+        return len(hashes), [*problems, f"receipts.lance: {error}"]
+    seal = snapshot.manifest.receipts.get("seal", GENESIS)
+    if fold_seal(GENESIS, hashes) != seal:
+        problems.append(
+            "receipts.lance does not hold the receipts that were folded into it, in their order"
+        )
+    return chains.receipts, [*problems, *map(str, chains.problems)]
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Report nothing."""

@@ -1,0 +1,96 @@
+"""A generation as tables and figures for people: edges, summaries, statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.model import RELATIONS
+from oscillink_store.storage.schemas import metadata_schema
+
+__all__ = ["edge_table", "statistics", "summary_table"]
+
+_EDGES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("target", pa.string()),
+        ("relation", pa.string()),
+        ("weight", pa.float32()),
+    ]
+)
+_SUMMARIES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("level", pa.int32()),
+        ("shard", pa.string()),
+        ("anchors", pa.int64()),
+        ("weight", pa.float64()),
+        ("gate", pa.float64()),
+    ]
+)
+
+
+def edge_table(snapshot: Snapshot) -> pa.Table:
+    """Every undirected edge once: source and target ids, relation name, raw weight."""
+    if len(snapshot) == 0:
+        return _EDGES.empty_table()
+    lattice = snapshot.lattice
+    rows = np.repeat(np.arange(len(snapshot)), np.diff(lattice.indptr))
+    once = lattice.indices > rows
+    ids = snapshot.rows["id"].combine_chunks()
+    names = pa.array(RELATIONS, pa.string())
+    return pa.table(
+        [
+            ids.take(pa.array(rows[once])),
+            ids.take(pa.array(lattice.indices[once])),
+            names.take(pa.array(lattice.relation[once])),
+            pa.array(lattice.weights[once]),
+        ],
+        schema=_EDGES,
+    )
+
+
+def summary_table(snapshot: Snapshot) -> pa.Table:  # noqa: ARG001 - a flat lattice has none
+    """The summary nodes: none, the lattice of this format version is flat."""
+    return _SUMMARIES.empty_table()
+
+
+def statistics(snapshot: Snapshot) -> dict[str, Any]:
+    """Counts and sizes of a generation, as plain JSON values."""
+    manifest = snapshot.manifest
+    edges = dict(manifest.statistics["edges"])
+    anchors = len(snapshot)
+    return {
+        "path": str(Path(snapshot.root).resolve()),
+        "format_version": manifest.format_version,
+        "generation": manifest.generation,
+        "created": manifest.created,
+        "anchors": anchors,
+        "dimension": manifest.dimension,
+        "embedder": None if manifest.embedder is None else manifest.embedder["name"],
+        "edges": edges,
+        "edges_per_anchor": round(sum(edges.values()) / anchors, 2) if anchors else 0.0,
+        "dangling_links": manifest.statistics["dangling_links"],
+        "facets": {name: len(values) for name, values in snapshot.facets.items()}
+        if anchors
+        else {},
+        "metadata": _metadata(snapshot),
+        "folded_receipts": manifest.tables["receipts"].rows if "receipts" in manifest.tables else 0,
+        "bytes": {
+            **{
+                f"{name}.lance": sum(file.bytes for file in table.files)
+                for name, table in manifest.tables.items()
+            },
+            "segments": sum(file.bytes for file in manifest.segments.values()),
+        },
+    }
+
+
+def _metadata(snapshot: Snapshot) -> dict[str, str]:
+    if len(snapshot) == 0:
+        return {}
+    return {field.name: str(field.type) for field in metadata_schema(snapshot.rows.schema)}

@@ -1,0 +1,168 @@
+"""Dense candidates: one pass over 8-bit codes, then exact similarities of the best few.
+
+A row v of the embedding matrix is stored as codes c = rint(v / s), s = max|v| / 127, so
+⟨v, ψ⟩ ≈ s·t·⟨c, q⟩ for a query coded as q = rint(ψ / t). All products are integers, hence
+the scan is exact for the codes and the same on every machine and thread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.kernels.jit import kernel
+
+__all__ = ["best_rows", "encode_query", "quantize", "similarities"]
+
+_BLOCK = 65_536
+
+_CODES = "Array(int8, 2, 'C', readonly=True)"
+_SCALES = "Array(float32, 1, 'C', readonly=True)"
+_ALLOWED = "Array(uint8, 1, 'C', readonly=True)"
+_VECTORS = "Array(float32, 2, 'C', readonly=True)"
+_ROWS = "Array(int64, 1, 'C', readonly=True)"
+_PSI = "Array(float32, 1, 'C', readonly=True)"
+
+
+def quantize(
+    vectors: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Codes (N, D) int8 and scales (N,) float32 of the rows of ``vectors`` (N, D)."""
+    codes = np.empty(vectors.shape, np.int8)
+    scales = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        block = np.asarray(vectors[start : start + _BLOCK])
+        scale = np.abs(block).max(axis=1, initial=0.0) / np.float32(127.0)
+        scale[scale == 0.0] = 1.0
+        codes[start : start + _BLOCK] = np.rint(block / scale[:, None])
+        scales[start : start + _BLOCK] = scale
+    return codes, scales
+
+
+def encode_query(psi: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    """The query (D,) as 16-bit codes, as fine as 32-bit sums of products allow.
+
+    The common factor t is dropped: it changes no order.
+    """
+    limit = min(32_767, (2**31 - 1) // (127 * len(psi)))
+    peak = float(np.abs(psi).max(initial=0.0))
+    return np.rint(psi * (limit / peak if peak > 0.0 else 0.0)).astype(np.int16)
+
+
+@kernel(
+    f"int64({_CODES}, {_SCALES}, Array(int16, 1, 'C', readonly=True), {_ALLOWED},"
+    " int64, int64, int32[::1], float32[::1], int64[::1])"
+)
+def _scan(codes, scales, query, allowed, start, stop, products, scores, rows):  # type: ignore[no-untyped-def]
+    # A binary heap of the best rows so far, its root the worst of them: lowest score
+    # first, at equal scores the higher row. Products are taken a block at a time, in a
+    # loop of their own, so that the compiler vectorizes it.
+    capacity = len(scores)
+    dimension = codes.shape[1]
+    masked = len(allowed) > 0
+    held = 0
+    for low in range(start, stop, len(products)):
+        high = min(low + len(products), stop)
+        for row in range(low, high):
+            if masked and allowed[row] == 0:
+                continue
+            total = np.int32(0)
+            for column in range(dimension):
+                total += np.int32(np.int16(codes[row, column])) * np.int32(query[column])
+            products[row - low] = total
+        for row in range(low, high):
+            if masked and allowed[row] == 0:
+                continue
+            score = np.float32(products[row - low]) * scales[row]
+            if held < capacity:
+                place = held
+                held += 1
+                while place > 0:
+                    parent = (place - 1) >> 1
+                    above = scores[parent]
+                    if above < score or (above == score and rows[parent] > row):
+                        break
+                    scores[place] = above
+                    rows[place] = rows[parent]
+                    place = parent
+            elif score > scores[0]:
+                place = 0
+                while True:
+                    child = 2 * place + 1
+                    if child >= capacity:
+                        break
+                    other = child + 1
+                    if other < capacity and (
+                        scores[other] < scores[child]
+                        or (scores[other] == scores[child] and rows[other] > rows[child])
+                    ):
+                        child = other
+                    below = scores[child]
+                    if score < below or (score == below and row > rows[child]):
+                        break
+                    scores[place] = below
+                    rows[place] = rows[child]
+                    place = child
+            else:
+                continue
+            scores[place] = score
+            rows[place] = row
+    return held
+
+
+@kernel(f"void({_VECTORS}, {_ROWS}, {_PSI}, float64[::1])")
+def _similarities(vectors, rows, psi, out):  # type: ignore[no-untyped-def]
+    # Eight partial sums in a fixed order: vectorizable, yet the same on every machine.
+    dimension = vectors.shape[1]
+    whole = dimension - dimension % 8
+    for place in range(len(rows)):
+        row = rows[place]
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+        for j in range(0, whole, 8):
+            s0 += np.float64(vectors[row, j]) * np.float64(psi[j])
+            s1 += np.float64(vectors[row, j + 1]) * np.float64(psi[j + 1])
+            s2 += np.float64(vectors[row, j + 2]) * np.float64(psi[j + 2])
+            s3 += np.float64(vectors[row, j + 3]) * np.float64(psi[j + 3])
+            s4 += np.float64(vectors[row, j + 4]) * np.float64(psi[j + 4])
+            s5 += np.float64(vectors[row, j + 5]) * np.float64(psi[j + 5])
+            s6 += np.float64(vectors[row, j + 6]) * np.float64(psi[j + 6])
+            s7 += np.float64(vectors[row, j + 7]) * np.float64(psi[j + 7])
+        tail = 0.0
+        for j in range(whole, dimension):
+            tail += np.float64(vectors[row, j]) * np.float64(psi[j])
+        out[place] = ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7)) + tail
+
+
+def similarities(
+    vectors: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    psi: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float64]:
+    """Exact inner products of the unit rows ``vectors[rows]`` with ψ (D,), float64 (n,)."""
+    out = np.empty(len(rows), np.float64)
+    _similarities(vectors, rows, psi, out)
+    return out
+
+
+def best_rows(
+    codes: npt.NDArray[np.int8],
+    scales: npt.NDArray[np.float32],
+    psi: npt.NDArray[np.float32],
+    count: int,
+    allowed: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.int64]:
+    """The ``count`` rows most similar to ψ by their codes, in no particular order.
+
+    ``allowed`` (N,) uint8 leaves out the rows where it is 0. At equal scores the lower row
+    is kept.
+    """
+    capacity = min(count, len(codes))
+    scores = np.empty(capacity, np.float32)
+    rows = np.empty(capacity, np.int64)
+    if capacity == 0:
+        return rows
+    mask = np.empty(0, np.uint8) if allowed is None else allowed
+    products = np.empty(1024, np.int32)
+    query = encode_query(psi)
+    held = _scan(codes, scales, query, mask, 0, len(codes), products, scores, rows)
+    return rows[:held]

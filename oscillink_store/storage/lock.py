@@ -1,0 +1,59 @@
+"""The single writer's lock. Readers never take it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from oscillink_store.errors import LockedError
+
+__all__ = ["LOCK_NAME", "writer_lock"]
+
+LOCK_NAME = "LOCK"
+_HOLDER_NAME = "LOCK.holder"
+
+
+def _holder(root: Path) -> str:
+    try:
+        held = json.loads((root / _HOLDER_NAME).read_text(encoding="utf-8"))
+        return f"process {held['pid']} ({held['command']}) since {held['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+@contextmanager
+def writer_lock(root: Path, timeout: float) -> Iterator[None]:
+    """Hold the store's writer lock, waiting up to ``timeout`` seconds for it.
+
+    The lock is an flock, so it ends with its process however that ends.
+
+    Raises:
+        LockedError: another process still holds it after ``timeout`` seconds.
+    """
+    lock = FileLock(root / LOCK_NAME, timeout=timeout, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError(
+            f"{root}: {_holder(root)} is writing and did not finish within {timeout:g} s: "
+            "wait for it, or pass a longer lock_timeout"
+        ) from error
+    try:
+        # beside the lock, whose own file the library empties whenever somebody tries it
+        holder = {
+            "pid": os.getpid(),
+            "command": Path(sys.argv[0] or "python").name,
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        (root / _HOLDER_NAME).write_text(json.dumps(holder), encoding="utf-8")
+        yield
+    finally:
+        (root / _HOLDER_NAME).unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,191 @@
+"""The manifest: one immutable JSON file per generation, reached through ``CURRENT``.
+
+Everything a reader opens is named in one manifest with its size and SHA-256, so a reader
+sees one generation or another and never a mix. ``CURRENT`` holds the name and checksum of
+the live manifest and is replaced atomically as the last step of a commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oscillink_store.errors import FormatError, IntegrityError, NotAStoreError
+from oscillink_store.storage.files import replace_durably
+
+__all__ = [
+    "CURRENT_NAME",
+    "FORMAT_VERSION",
+    "FileEntry",
+    "Manifest",
+    "TableEntry",
+    "is_store",
+    "manifest_path",
+    "publish",
+    "read_current",
+]
+
+FORMAT_VERSION = 1
+CURRENT_NAME = "CURRENT"
+_FOLDER = "manifests"
+_KNOWN_FEATURES: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One file of a generation: path relative to the store, size in bytes, hex SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableEntry:
+    """One Lance table at one version, with the files that version consists of."""
+
+    version: int
+    rows: int
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One committed state of the store; see the module's docstring."""
+
+    generation: int
+    parent: int | None
+    created: str
+    tables: Mapping[str, TableEntry]
+    segments: Mapping[str, FileEntry]
+    fields: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    embedder: Mapping[str, Any] | None
+    dimension: int | None
+    fulltext: Mapping[str, Any]
+    statistics: Mapping[str, Any]
+    receipts: Mapping[str, Any]
+    """Of the receipts folded into receipts.lance: ``seal`` over all of them in order, and
+    ``heads``, writer id → {sequence, hash} of its last one. Empty before the first fold."""
+    features: Mapping[str, bool] = field(default_factory=dict)
+    """Feature name → whether a reader that does not know it must refuse the store."""
+    format_version: int = FORMAT_VERSION
+
+    def files(self) -> list[FileEntry]:
+        """Every file of this generation, tables first."""
+        return [
+            *(entry for table in self.tables.values() for entry in table.files),
+            *self.segments.values(),
+        ]
+
+    def to_bytes(self) -> bytes:
+        """The manifest as stable, human-readable JSON."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: Path) -> Manifest:
+        """Parse a manifest, refusing formats and features this release does not know.
+
+        Raises:
+            FormatError: a newer format, or a feature that must be understood.
+            IntegrityError: not a manifest.
+        """
+        try:
+            raw = json.loads(content)
+            version = raw["format_version"]
+            if not isinstance(version, int) or version > FORMAT_VERSION:
+                raise FormatError(
+                    f"{path}: the store has format version {version}, this release reads up "
+                    f"to {FORMAT_VERSION}: upgrade oscillink-store"
+                )
+            unknown = [
+                name
+                for name, required in raw["features"].items()
+                if required and name not in _KNOWN_FEATURES
+            ]
+            if unknown:
+                raise FormatError(
+                    f"{path}: the store uses {', '.join(sorted(unknown))}, which this release "
+                    "does not know: upgrade oscillink-store"
+                )
+            raw["tables"] = {
+                name: TableEntry(
+                    version=table["version"],
+                    rows=table["rows"],
+                    files=tuple(FileEntry(**entry) for entry in table["files"]),
+                )
+                for name, table in raw["tables"].items()
+            }
+            raw["segments"] = {name: FileEntry(**entry) for name, entry in raw["segments"].items()}
+            return cls(**raw)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise IntegrityError(
+                f"{path}: not a readable manifest: restore the folder from a backup"
+            ) from error
+
+
+def is_store(root: Path) -> bool:
+    """Whether the folder holds a store."""
+    return (root / CURRENT_NAME).is_file()
+
+
+def manifest_path(root: Path, generation: int) -> Path:
+    """Where a generation's manifest lies."""
+    return root / _FOLDER / f"{generation:010d}.json"
+
+
+def publish(root: Path, manifest: Manifest) -> None:
+    """Make a generation live: write its manifest, then swap ``CURRENT``, both durably."""
+    path = manifest_path(root, manifest.generation)
+    path.parent.mkdir(exist_ok=True)
+    content = manifest.to_bytes()
+    replace_durably(path, content)
+    pointer = {
+        "manifest": path.relative_to(root).as_posix(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    replace_durably(root / CURRENT_NAME, json.dumps(pointer).encode() + b"\n")
+
+
+def read_current(root: Path) -> Manifest:
+    """The live manifest, its checksum verified.
+
+    Raises:
+        NotAStoreError: the folder holds no store.
+        IntegrityError: ``CURRENT`` or the manifest is damaged.
+        FormatError: see :meth:`Manifest.from_bytes`.
+    """
+    current = root / CURRENT_NAME
+    for attempt in (1, 2):
+        try:
+            pointer = json.loads(current.read_bytes())
+            path = root / pointer["manifest"]
+            expected = pointer["sha256"]
+        except FileNotFoundError as error:
+            raise NotAStoreError(
+                f"{root} is not a store (it has no {CURRENT_NAME} file): pass the folder of a "
+                "store, or a path that does not exist yet to create one"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(
+                f"{current} is damaged: restore the folder from a backup"
+            ) from error
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            if attempt == 1:  # a commit may have replaced CURRENT and dropped the old manifest
+                continue
+            raise IntegrityError(f"{path} is missing: restore the folder from a backup") from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise IntegrityError(
+                f"{path} is not what was written (checksum differs): "
+                "restore the folder from a backup"
+            )
+        return Manifest.from_bytes(content, path)
+    raise AssertionError("unreachable")

@@ -1,0 +1,62 @@
+"""Fixtures shared by the tests: small stores on real text with real embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import oscillink_store as osc
+
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("default")
+
+ROWS = [
+    {"id": "collegian", "title": "The Collegian",
+     "text": "The Collegian was a student newspaper of Houston Baptist University.", "lang": "en"},
+    {"id": "hbu", "title": "Houston Baptist University",
+     "text": "The private university in Texas is owned by the Baptist General Convention.",
+     "lang": "en"},
+    {"id": "convention", "title": "Baptist General Convention",
+     "text": "A convention of churches with its seat in Dallas, founded in 1886.", "lang": "en"},
+    {"id": "dallas", "title": "Dallas (Texas)",
+     "text": "Dallas is a city with tall buildings and a railway station.", "lang": "en"},
+    {"id": "zeitung", "title": "Die Zeitung",
+     "text": "Eine Zeitung erscheint am Morgen und wird von Studenten gelesen.", "lang": "de"},
+    {"id": "cake", "title": "Marble cake",
+     "text": "Flour, butter, eggs, sugar and cocoa make a marble cake.", "lang": "en"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def rows() -> list[dict[str, object]]:
+    """Six short texts, four of them linked by the titles they mention."""
+    return [dict(row) for row in ROWS]
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Iterator[Callable[..., osc.Store]]:
+    """Open stores under the test's folder; all are closed afterwards."""
+    opened: list[osc.Store] = []
+
+    def make(name: str = "store.osc", **options: object) -> osc.Store:
+        options.setdefault("embedder", "hash")
+        store = osc.connect(tmp_path / name, **options)
+        opened.append(store)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Callable[..., osc.Store], rows: list[dict[str, object]]) -> osc.Store:
+    """A store filled with :func:`rows`, embedded with the hash embedder."""
+    filled = make_store()
+    filled.ingest(rows)
+    return filled

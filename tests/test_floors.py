@@ -1,0 +1,79 @@
+"""The house has floors: a module imports from its own floor or from below, never from above."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Each part of the package and the parts that it may import, besides itself.
+BELOW: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors", "receipts"},  # the type of a result's receipt
+    "kernels": {"errors", "model"},
+    "lattice": {"errors", "model", "kernels"},
+    "receipts": {"errors", "model"},
+    "storage": {"errors", "model", "receipts"},
+    "embed": {"errors", "model"},
+    "engine": {"errors", "model", "kernels", "lattice", "receipts", "storage", "embed"},
+}
+FACES = set(BELOW) | {"sql"}
+PUBLIC_ONLY = {"integrations"}
+
+
+def _modules() -> list[tuple[str, Path]]:
+    found = [
+        (path.relative_to(ROOT / "oscillink_store").parts[0].removesuffix(".py"), path)
+        for path in sorted((ROOT / "oscillink_store").rglob("*.py"))
+    ]
+    for part in ("integrations", "migrations", "sql"):
+        found += [(part, path) for path in sorted((ROOT / part).rglob("*.py"))]
+    return found
+
+
+def _imports(path: Path) -> set[str]:
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            pieces = name.split(".")
+            if pieces[0] == "oscillink_store" and len(pieces) > 1:
+                parts.add(pieces[1])
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("part", "path"), _modules(), ids=lambda value: value.name if isinstance(value, Path) else value
+)
+def test_no_import_goes_up(part: str, path: Path) -> None:
+    if part in PUBLIC_ONLY or part == "__init__":
+        return
+    allowed = BELOW.get(part, FACES | {part}) | {part}
+    assert _imports(path) <= allowed | {"__version__"}
+
+
+def test_the_package_has_no_cycles() -> None:
+    graph = {part: below - {part} for part, below in BELOW.items()}
+    graph["model"] = {"errors"}  # receipts is needed for a type annotation alone
+    done: list[str] = []
+    while graph:
+        ready = sorted(part for part, below in graph.items() if below <= set(done))
+        assert ready, f"cycle among {sorted(graph)}"
+        done += ready
+        for part in ready:
+            del graph[part]
+
+
+def test_the_top_level_is_fixed() -> None:
+    expected = {
+        "oscillink_store", "integrations", "sql", "migrations", "tests", "benchmarks", "examples",
+    }  # fmt: skip
+    assert all((ROOT / name).is_dir() for name in expected)
