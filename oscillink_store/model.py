@@ -73,12 +73,12 @@ class Parameters:
     # evidence and ranking
     text_weight: float = 0.4
     name_bonus: float = 4.0
-    facet_bonus: float = 1.5
+    facet_bonus: float = 2.5
     sources: int = 3
     diffusion: Diffusion = "screened"
     screening: float = 0.5
     heat_time: float = 1.0
-    gate_weight: float = 4.0
+    gate_weight: float = 6.0
     evidence_floor_rank: int = 50
     # settle
     anchor_term: float = 1.0

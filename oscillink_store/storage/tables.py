@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -170,7 +171,8 @@ def write_table(
         fulltext: The column to index for full text, if any.
     """
     if base is None:
-        dataset = lance.write_dataset(rows, str(path), mode="overwrite", enable_stable_row_ids=True)
+        shutil.rmtree(path, ignore_errors=True)  # what an interrupted first commit left
+        dataset = lance.write_dataset(rows, str(path), mode="create", enable_stable_row_ids=True)
     else:
         dataset = lance.dataset(str(path), version=base)
         if dataset.latest_version != base:
