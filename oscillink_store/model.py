@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from oscillink_store.errors import InputError, QueryError
@@ -109,7 +110,7 @@ class Parameters:
                 bound = "positive" if name in positive else "zero or positive"
                 raise QueryError(f"{name} is {value!r}: it must be finite and {bound}")
 
-    @property
+    @cached_property
     def relation_weights(self) -> tuple[float, ...]:
         """ω_r in the order of :data:`RELATIONS`."""
         return (
@@ -117,9 +118,13 @@ class Parameters:
             self.shared_weight, self.knn_weight,
         )  # fmt: skip
 
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return asdict(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The parameters as plain JSON values."""
-        return asdict(self)
+        return dict(self._values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,8 @@ from oscillink_store.storage.wal import Ledger
 
 __all__ = ["answer"]
 
+_NOT_SHOWN = {"sequence", "position", "links", "gate", "digest"}
+
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
@@ -165,7 +167,7 @@ def _faceted(snapshot: Snapshot, query: Query, rows: Rows) -> npt.NDArray[np.boo
     for column, values in snapshot.facets.items():
         named = named_values(query.text, values)
         if len(named) == 1:
-            held = snapshot.rows[column].take(rows).to_pylist()
+            held = snapshot.values(column, rows)
             lifted |= np.array([value is not None and str(value) == named[0] for value in held])
     return lifted
 
@@ -174,7 +176,12 @@ def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
     places = ranked.best[:k]
     if len(places) == 0 or ranked.settled is None:
         return ()
-    columns = snapshot.rows.take(ranked.rows[places]).to_pydict()
+    rows = ranked.rows[places]
+    columns = {
+        name: snapshot.values(name, rows)
+        for name in snapshot.rows.schema.names
+        if name not in _NOT_SHOWN
+    }
     metadata = [name for name in columns if name not in FIXED_COLUMNS]
     return tuple(
         Hit(
@@ -211,7 +218,7 @@ def _record(
         parameters=query.parameters.to_dict(),
         parameter_version=PARAMETER_VERSION,
         kernel_version=KERNEL_VERSION,
-        candidates=snapshot.rows["id"].take(ranked.rows).to_pylist(),
+        candidates=snapshot.values("id", ranked.rows),
         results=[hit.id for hit in hits],
         scores=[hit.score for hit in hits],
         first_evidence=float(descending[0]) if len(descending) else None,

@@ -116,6 +116,24 @@ class Snapshot:
         return open_rows(self.root, self.manifest.segments["rows"])
 
     @cached_property
+    def _batches(self) -> tuple[list[pa.RecordBatch], npt.NDArray[np.int64]]:
+        batches = self.rows.to_batches()
+        return batches, np.cumsum([0, *(batch.num_rows for batch in batches)])
+
+    def values(self, column: str, rows: npt.NDArray[np.int64]) -> list[Any]:
+        """The values of one column of :attr:`rows` at some rows, in their order."""
+        # Table.take would copy the whole column together when it lies in several batches.
+        batches, starts = self._batches
+        homes = np.searchsorted(starts, rows, side="right") - 1
+        found: list[Any] = [None] * len(rows)
+        for home in np.unique(homes).tolist():
+            places = np.flatnonzero(homes == home)
+            taken = batches[home][column].take(pa.array(rows[places] - starts[home])).to_pylist()
+            for place, value in zip(places.tolist(), taken, strict=True):
+                found[place] = value
+        return found
+
+    @cached_property
     def anchors(self) -> Table:
         """The anchors table at this generation's version."""
         return open_table(self.root / f"{ANCHORS}.lance", self.manifest.tables[ANCHORS].version)

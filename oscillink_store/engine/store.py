@@ -279,10 +279,16 @@ class Store:
         """
         snapshot = self.current()
         rows = snapshot.rows_of_ids([ids] if isinstance(ids, str) else list(ids))
-        records: list[dict[str, Any]] = snapshot.rows.take(rows).drop_columns("digest").to_pylist()
-        for record, row in zip(records, rows.tolist(), strict=True):
-            record["vector"] = np.array(snapshot.vectors[row])
-        return records
+        columns = {
+            name: snapshot.values(name, rows)
+            for name in snapshot.rows.schema.names
+            if name != "digest"
+        }
+        return [
+            {name: values[place] for name, values in columns.items()}
+            | {"vector": np.array(snapshot.vectors[row])}
+            for place, row in enumerate(rows.tolist())
+        ]
 
     def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Anchors as an Arrow table, all of them or those that satisfy ``where``.

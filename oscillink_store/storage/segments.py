@@ -23,7 +23,7 @@ from oscillink_store.storage.manifest import FileEntry
 __all__ = ["FOLDER", "open_array", "open_json", "open_rows", "write_segments"]
 
 FOLDER = "segments"
-_ROWS_PER_BATCH = 16_384
+_ROWS_PER_BATCH = 131_072
 
 
 def write_segments(
@@ -43,7 +43,8 @@ def write_segments(
             np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     paths["rows"] = folder / "rows.arrow"
     with pa.OSFile(str(paths["rows"]), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows, max_chunksize=_ROWS_PER_BATCH)
+        # few large batches: a row is then found without copying its column together
+        writer.write_table(rows.combine_chunks(), max_chunksize=_ROWS_PER_BATCH)
     for name, value in values.items():
         paths[name] = folder / f"{name}.json"
         paths[name].write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
