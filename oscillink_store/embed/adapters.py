@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -98,7 +99,8 @@ class AdaptedEmbedder:
 
     def _call(self, function: Callable[[Any], object], argument: object, what: str) -> object:
         try:
-            return function(argument)
+            output = function(argument)
+            return list(output) if isinstance(output, Iterator) else output
         except (DependencyError, EmbedderError):
             raise
         except Exception as error:

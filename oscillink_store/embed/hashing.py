@@ -6,13 +6,13 @@ machine, and is meant for trying things out, for tests, and for texts that are l
 their own words. Its vectors never change under one name.
 
 A text is normalised (NFKC, case-folded) and cut into words. A word counts 1 + ln(occurrences)
-times its weight, which is 0.1 for the common function words of English and 1 for all others,
-and is spread over one feature for itself and one for each of its n-grams of 3 to 5
-characters, which together weigh as much as it does. Runs of a script that is written without
-spaces count as words and have n-grams of 1 to 3 characters. Neighbouring words give a weak
-feature more. Each feature is hashed (BLAKE2b) to a component and a sign; the sum is scaled to
-length 1. A text without any word uses its other characters, and an empty one has a vector of
-its own, so that every text has one.
+times its weight, which is 0.1 for the common function words of English and 1 for all others.
+It has one feature for itself and one for each distinct n-gram of 3 to 5 characters, which
+together weigh as much as itself. A run of a script that is written without spaces is taken
+for one word, but its n-grams, of 1 to 3 characters, weigh more the longer it is. Neighbouring
+words share a weak feature more. Each feature is hashed (BLAKE2b) to a component and a sign;
+the sum is scaled to length 1. A text without any word uses its other characters, and an empty
+one has a vector of its own, so that every text has one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeAlias
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -49,12 +50,12 @@ _UNSPACED_GRAMS = (1, 2, 3)
 _PAIR_WEIGHT = 0.15
 _COMMON_WEIGHT = 0.1
 
+# Thai to Khmer, kana, Han, Hangul
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 # words are cut at 64 characters, so that a text without spaces costs no more than another
-_WORD = re.compile(r"[^\W_]{1,64}")
+_WORD = re.compile(f"[{_UNSPACED}]{{1,64}}|[^\\W_{_UNSPACED}]{{1,64}}")
 _OTHER = re.compile(r"\S{1,64}")
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
-)
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _COMMON = frozenset(
     re.findall(
         r"\w+",
@@ -124,16 +125,15 @@ class HashEmbedder:
 @lru_cache(maxsize=32_768)
 def _features(word: str) -> tuple[Hashes, Weights]:
     """Hash a word: its own feature first, then its n-grams; and the weight of each."""
-    if _UNSPACED.search(word):
-        padded, sizes = word, _UNSPACED_GRAMS
-    else:
-        padded, sizes = f"<{word}>", _GRAMS
-    grams = [padded[at : at + n] for n in sizes for at in range(len(padded) - n + 1)]
+    unspaced = _IS_UNSPACED.match(word) is not None
+    padded, sizes = (word, _UNSPACED_GRAMS) if unspaced else (f"<{word}>", _GRAMS)
+    grams = {padded[at : at + n]: None for n in sizes for at in range(len(padded) - n + 1)}
     names = [f"w{word}", *(f"g{gram}" for gram in grams)]
     digests = b"".join(
         blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in names
     )
-    weights = np.full(len(names), 1.0 / math.sqrt(max(1, len(grams))))
+    share = len(sizes) if unspaced else max(1, len(grams))
+    weights = np.full(len(names), 1.0 / math.sqrt(share))
     weights[0] = 1.0
     return np.frombuffer(digests, "<u8").astype(np.uint64), weights * _importance(word)
 
@@ -148,12 +148,17 @@ def _importance(word: str) -> float:
     return _COMMON_WEIGHT if word in _COMMON else 1.0
 
 
-def _pairs(words: list[str], parts: dict[str, tuple[Hashes, Any]]) -> tuple[Hashes, Weights]:
-    """Hash each pair of neighbouring words, by mixing the hashes of the two."""
-    own = np.array([parts[word][0][0] for word in words], np.uint64)
-    importance = np.array([parts[word][1][0] for word in words])
-    mixed = own[:-1] * np.uint64(0x9E3779B97F4A7C15) + own[1:]
+def _pairs(words: list[str], parts: dict[str, tuple[Hashes, Weights]]) -> tuple[Hashes, Weights]:
+    """Hash each distinct pair of neighbouring words, by mixing the hashes of the two."""
+    counts = Counter(pairwise(words))
+    left = np.array([parts[first][0][0] for first, _ in counts], np.uint64)
+    right = np.array([parts[second][0][0] for _, second in counts], np.uint64)
+    mixed = left * np.uint64(0x9E3779B97F4A7C15) + right
     mixed ^= mixed >> np.uint64(32)
     mixed *= np.uint64(0xD6E8FEB86659FD93)
     mixed ^= mixed >> np.uint64(32)
-    return mixed, _PAIR_WEIGHT * importance[:-1] * importance[1:]
+    weights = [
+        _PAIR_WEIGHT * _importance(first) * _importance(second) * _damped(count)
+        for (first, second), count in counts.items()
+    ]
+    return mixed, np.array(weights)

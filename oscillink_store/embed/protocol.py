@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -66,8 +65,7 @@ def check_texts(name: str, texts: Sequence[str]) -> list[str]:
 def as_vectors(name: str, output: object, rows: int, dimension: int | None) -> Vectors:
     """Take what an embedder returned for ``rows`` texts as float32 of shape (rows, D).
 
-    Any array-like of numbers will do: a list of lists, an array, a tensor in main memory, or
-    an iterator of vectors.
+    Any array-like of numbers will do: a list of lists, an array, a tensor in main memory.
     ``dimension`` is the D that is expected, when it is known.
 
     Raises EmbedderError, naming the embedder and what it returned, when that is no numeric
@@ -77,7 +75,7 @@ def as_vectors(name: str, output: object, rows: int, dimension: int | None) -> V
         if inspect.iscoroutine(output):
             output.close()
         raise EmbedderError(f"embedder {name!r} is asynchronous: pass a function that returns")
-    array = _as_array(name, list(output) if isinstance(output, Iterator) else output)
+    array = _as_array(name, output)
     expected = f"({rows}, {'D' if dimension is None else dimension})"
     if array.ndim != 2 or array.shape[0] != rows or array.shape[1] == 0:
         raise EmbedderError(
