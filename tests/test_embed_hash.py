@@ -54,8 +54,8 @@ def digest(vectors):
 
 def test_the_bits_of_a_name_never_change():
     # a change here would make every store that was filled with this embedder useless
-    assert digest(HASH.embed(SAMPLE)) == "f22973e90065e546bd5982a6d7650a0a"
-    assert digest(HashEmbedder(64).embed(SAMPLE)) == "130447143691aae1afd86b6fc928cf00"
+    assert digest(HASH.embed(SAMPLE))[:32] == "f22973e90065e546bd5982a6d7650a0a"
+    assert digest(HashEmbedder(64).embed(SAMPLE))[:32] == "130447143691aae1afd86b6fc928cf00"
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "4294967295"])
