@@ -173,11 +173,13 @@ def test_accessors_and_texts():
 
 def test_an_ingest_receipt_reads_well_too():
     receipt, _ = extend(Head(), ingest_example(), writer="w1")
+    assert extend(Head(), {}, writer="w1")[0].summary().count("none") == 2
     assert receipt.kind == "ingest"
     assert receipt.generation == 13
     assert receipt.delta_h is None
     assert receipt.result_ids == []
-    assert "added 5, updated 1, unchanged 2, deleted 0, anchors 40" in receipt.summary()
+    assert "added 5, updated 1, unchanged 2, deleted 0, anchors 40\n" in receipt.summary()
+    assert "edges       next 12, knn 30\n" in receipt.summary()
 
 
 def test_times_are_utc_with_microseconds():

@@ -48,6 +48,8 @@ _MEMBERS: dict[str, type | tuple[type, ...]] = {
     "writer": str,
 }
 
+_COUNTS = ("added", "updated", "unchanged", "deleted", "anchors")
+
 
 def timestamp(moment: datetime | None = None) -> str:
     """Write a moment, by default now, as ISO 8601 in UTC with microseconds."""
@@ -178,12 +180,12 @@ class Receipt:
                     f"{_figure(content.get('residual'))}, {state}"
                 )
         else:
-            counts = (
-                f"{name} {value}"
-                for name, value in content.items()
-                if isinstance(value, int) and not isinstance(value, bool) and name != "generation"
-            )
-            lines.append(f"  counts      {', '.join(counts)}")
+            counts = (f"{name} {content[name]}" for name in _COUNTS if name in content)
+            edges = (f"{name} {count}" for name, count in (content.get("edges") or {}).items())
+            lines += [
+                f"  anchors     {', '.join(counts) or 'none'}",
+                f"  edges       {', '.join(edges) or 'none'}",
+            ]
         lines += [
             f"  content     {self.content_hash}",
             f"  hash        {self.hash}",
