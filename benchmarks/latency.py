@@ -35,7 +35,7 @@ from rich.progress import track
 from rich.table import Table
 
 import oscillink_store as osc
-from oscillink_store.engine.candidates import dense_rows
+from oscillink_store.engine.candidates import dense_matches
 
 DIMENSION = 384
 WANTED_RECALL = 0.95
@@ -190,7 +190,7 @@ def compare(
     console: Console,
 ) -> dict[str, Any]:
     snapshot = store.current()
-    candidates = [set(dense_rows(snapshot, one, 10, None).tolist()) for one in psi]
+    candidates = [set(dense_matches(snapshot, one, 10, None).rows.tolist()) for one in psi]
     con = duckdb.connect()
     osc.attach(con, store)
     sql = "SELECT coherent_topk($text, k := 10)"

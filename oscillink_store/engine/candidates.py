@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.kernels.moments import similarity_moments
 from oscillink_store.kernels.scan import best_rows, similarities
 from oscillink_store.lattice.names import match
 from oscillink_store.lattice.rank import text_moments
 from oscillink_store.model import Parameters
 
-__all__ = ["TextMatches", "dense_rows", "named_rows", "text_matches"]
+__all__ = ["DenseMatches", "TextMatches", "dense_matches", "named_rows", "text_matches"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -50,17 +51,33 @@ class TextMatches:
         return found
 
 
-def dense_rows(
+@dataclass(frozen=True, kw_only=True)
+class DenseMatches:
+    """The anchors most similar to ψ, best first, with the moments of the similarity."""
+
+    rows: Rows
+    mean: float
+    deviation: float
+
+
+def dense_matches(
     snapshot: Snapshot,
     psi: npt.NDArray[np.float32],
     count: int,
     allowed: npt.NDArray[np.uint8] | None,
-) -> Rows:
-    """The ``count`` allowed anchors most similar to ψ (D,), best first."""
-    wanted = max(_RESCORED, 2 * count)
-    rows = best_rows(snapshot.codes, snapshot.scales, psi, wanted, allowed)
-    exact = similarities(snapshot.vectors, rows, psi)
-    return rows[np.lexsort((rows, -exact))[:count]]
+) -> DenseMatches:
+    """Find the ``count`` allowed anchors most similar to ψ (D,).
+
+    The moments are over the allowed anchors: exact from the corpus mean and covariance when
+    all are allowed, else from the codes.
+    """
+    found = best_rows(snapshot.codes, snapshot.scales, psi, max(_RESCORED, 2 * count), allowed)
+    exact = similarities(snapshot.vectors, found.rows, psi)
+    rows = found.rows[np.lexsort((found.rows, -exact))[:count]]
+    mean, deviation = found.mean, found.deviation
+    if allowed is None:
+        mean, deviation = similarity_moments(psi, snapshot.mean, snapshot.covariance)
+    return DenseMatches(rows=rows, mean=mean, deviation=deviation)
 
 
 def text_matches(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.kernels.moments import moments
 from oscillink_store.kernels.scan import quantize
-from oscillink_store.lattice.graph import Csr, build_csr
+from oscillink_store.lattice.graph import build_csr
 from oscillink_store.lattice.names import name_index
 from oscillink_store.lattice.relations import build
 from oscillink_store.lattice.relations.corpus import Corpus
@@ -148,7 +148,6 @@ def derive(
         "mean": mean,
         "covariance": covariance,
         **lattice._asdict(),
-        "degrees": _degrees(lattice),
         **{f"names_{part}": array for part, array in names._asdict().items()},
     }
     values = {"facets": {column: _distinct(rows[column]) for column in fields.facets}}
@@ -184,14 +183,6 @@ def _corpus(rows: pa.Table, vectors: npt.NDArray[np.float32]) -> Corpus:
         positions=rows["position"].to_pylist(),
         links=rows["links"].to_pylist(),
     )
-
-
-def _degrees(lattice: Csr) -> npt.NDArray[np.float64]:
-    anchors, relations = len(lattice.indptr) - 1, len(RELATIONS)
-    rows = np.repeat(np.arange(anchors), np.diff(lattice.indptr))
-    cells = rows * relations + lattice.relation
-    sums = np.bincount(cells, lattice.weights, minlength=anchors * relations)
-    return sums.reshape(anchors, relations)
 
 
 def _distinct(column: pa.ChunkedArray) -> list[str]:

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.engine.candidates import (
+    DenseMatches,
     TextMatches,
-    dense_rows,
+    dense_matches,
     named_rows,
     text_matches,
 )
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.kernels.moments import similarity_moments
 from oscillink_store.kernels.scan import similarities
-from oscillink_store.lattice.graph import induced, neighbors
+from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
 from oscillink_store.lattice.names import named_values
 from oscillink_store.lattice.rank import (
     evidence,
@@ -86,19 +86,17 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
     if query.text is not None:
         pending = text_matches(snapshot, query.text, parameters, query.where, executor)
     allowed = None if query.where is None else snapshot.allowed(query.where)
-    gathered: list[Rows] = []
-    if query.vector is not None and query.only is None:
+    dense = None
+    if query.vector is not None:
         count = max(parameters.dense_candidates, query.k)
-        gathered.append(dense_rows(snapshot, query.vector, count, allowed))
-    matches = None
-    named = np.empty(0, np.int64)
+        dense = dense_matches(snapshot, query.vector, count, allowed)
+    matches, named = None, np.empty(0, np.int64)
     if query.text is not None and pending is not None:
         named = named_rows(snapshot, query.text, allowed)
         matches = pending(allowed)
-        gathered.append(matches.rows[: max(parameters.text_candidates, query.k)])
-        gathered.append(named)
-    rows = query.only if query.only is not None else np.unique(np.concatenate(gathered))
-    measured = _Evidence(snapshot, query, rows, matches, named)
+    found = _Found(query=query, dense=dense, text=matches, named=named, allowed=allowed)
+    rows = query.only if query.only is not None else found.rows()
+    measured = _Evidence(snapshot, found, rows)
     if query.only is None and len(rows):
         # the neighbourhood of the best seeds
         seeds = rows[source_rows(measured.total, rows, parameters)]
@@ -106,35 +104,47 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
         if allowed is not None:
             near = near[allowed[near] == 1]
         rows = np.union1d(rows, near)
-        measured = _Evidence(snapshot, query, rows, matches, named)
-    if len(rows) == 0:
-        return _NOTHING
-    return _settle(snapshot, query, rows, measured)
+        measured = _Evidence(snapshot, found, rows)
+    return _settle(snapshot, found, rows, measured) if len(rows) else _NOTHING
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What the gathering of candidates found, under the filter's mask (None: no filter)."""
+
+    query: Query
+    dense: DenseMatches | None
+    text: TextMatches | None
+    named: Rows
+    allowed: npt.NDArray[np.uint8] | None
+
+    def rows(self) -> Rows:
+        """The candidates: dense, full text and named, ascending."""
+        parts = [self.named]
+        if self.dense is not None:
+            parts.append(self.dense.rows)
+        if self.text is not None:
+            parts.append(self.text.rows[: max(self.query.parameters.text_candidates, self.query.k)])
+        return np.unique(np.concatenate(parts))
 
 
 class _Evidence:
     """Cosine and evidence of some rows, (n,) each."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        query: Query,
-        rows: Rows,
-        matches: TextMatches | None,
-        named: Rows,
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, found: _Found, rows: Rows) -> None:
         self.cosine: Floats | None = None
         dense = text = None
-        if query.vector is not None:
-            mean, deviation = similarity_moments(query.vector, snapshot.mean, snapshot.covariance)
-            self.cosine = similarities(snapshot.vectors, rows, query.vector)
-            dense = standardize(self.cosine, mean, deviation)
-        if matches is not None:
-            text = standardize(matches.scores_of(rows), matches.mean, matches.deviation)
-        self.total = evidence(dense, text, np.isin(rows, named), query.parameters)
+        if found.query.vector is not None and found.dense is not None:
+            self.cosine = similarities(snapshot.vectors, rows, found.query.vector)
+            dense = standardize(self.cosine, found.dense.mean, found.dense.deviation)
+        if found.text is not None:
+            text = standardize(found.text.scores_of(rows), found.text.mean, found.text.deviation)
+        named = np.isin(rows, found.named)
+        self.total = evidence(dense, text, named, found.query.parameters)
 
 
-def _settle(snapshot: Snapshot, query: Query, rows: Rows, measured: _Evidence) -> _Ranked:
+def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) -> _Ranked:
+    query = found.query
     parameters = query.parameters
     adjacency = induced(snapshot.lattice, rows, parameters.relation_weights)
     strength = scaled(measured.total, parameters)
@@ -143,9 +153,9 @@ def _settle(snapshot: Snapshot, query: Query, rows: Rows, measured: _Evidence) -
         adjacency,
         source_weights(strength, sources),
         parameters,
-        degrees=(snapshot.degrees[rows] * parameters.relation_weights).sum(axis=1),
+        degrees=whole_degrees(snapshot.lattice, rows, parameters.relation_weights, found.allowed),
     ).gates
-    scores = final_scores(strength, diffused, _faceted(snapshot, query, rows), parameters)
+    scores = final_scores(strength, diffused, _faceted(snapshot, found, rows), parameters)
     peak = diffused.max()
     gates = (diffused / peak if peak > 0.0 else diffused) * snapshot.gates[rows]
     vectors = snapshot.vectors[rows]
@@ -160,12 +170,17 @@ def _settle(snapshot: Snapshot, query: Query, rows: Rows, measured: _Evidence) -
     )  # fmt: skip
 
 
-def _faceted(snapshot: Snapshot, query: Query, rows: Rows) -> npt.NDArray[np.bool_]:
+def _faceted(snapshot: Snapshot, found: _Found, rows: Rows) -> npt.NDArray[np.bool_]:
+    # Which anchors hold the one facet value that the question names.
     lifted = np.zeros(len(rows), np.bool_)
-    if query.text is None:
+    if found.query.text is None:
         return lifted
     for column, values in snapshot.facets.items():
-        named = named_values(query.text, values)
+        named = named_values(found.query.text, values)
+        if found.allowed is not None and len(named) > 1:
+            # a value that no allowed anchor has cannot be meant
+            present = snapshot.facet_values(column, found.allowed)
+            named = [value for value in named if value in present]
         if len(named) == 1:
             held = snapshot.values(column, rows)
             lifted |= np.array([value is not None and str(value) == named[0] for value in held])

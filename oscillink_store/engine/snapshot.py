@@ -96,11 +96,6 @@ class Snapshot:
         return Csr(*(self._array(name) for name in ("indptr", "indices", "weights", "relation")))
 
     @cached_property
-    def degrees(self) -> npt.NDArray[np.float64]:
-        """Raw degree of each anchor in each relation, (N, relations)."""
-        return self._array("degrees")
-
-    @cached_property
     def names(self) -> NameIndex:
         """The index of titles that a question may name."""
         return NameIndex(*(self._array(f"names_{part}") for part in NameIndex._fields))
@@ -109,6 +104,11 @@ class Snapshot:
     def facets(self) -> dict[str, list[str]]:
         """The distinct values of each facet column."""
         return dict(open_json(self.root, self.manifest.segments["facets"]))
+
+    def facet_values(self, column: str, allowed: npt.NDArray[np.uint8]) -> set[str]:
+        """The values of a facet column that the allowed anchors hold."""
+        held = self.rows[column].filter(pa.array(allowed == 1))
+        return {str(value) for value in pc.unique(held).to_pylist() if value is not None}
 
     @cached_property
     def rows(self) -> pa.Table:

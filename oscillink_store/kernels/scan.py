@@ -7,21 +7,17 @@ the scan is exact for the codes and the same on every machine and thread.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["best_rows", "encode_query", "quantize", "similarities"]
+__all__ = ["Scanned", "best_rows", "encode_query", "quantize", "similarities"]
 
 _BLOCK = 65_536
-
-_CODES = "Array(int8, 2, 'C', readonly=True)"
-_SCALES = "Array(float32, 1, 'C', readonly=True)"
-_ALLOWED = "Array(uint8, 1, 'C', readonly=True)"
-_VECTORS = "Array(float32, 2, 'C', readonly=True)"
-_ROWS = "Array(int64, 1, 'C', readonly=True)"
-_PSI = "Array(float32, 1, 'C', readonly=True)"
+_PRODUCTS = 1024
 
 
 def quantize(
@@ -39,21 +35,20 @@ def quantize(
     return codes, scales
 
 
-def encode_query(psi: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
-    """The query (D,) as 16-bit codes, as fine as 32-bit sums of products allow.
-
-    The common factor t is dropped: it changes no order.
-    """
+def encode_query(psi: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], float]:
+    """The query (D,) as 16-bit codes, as fine as 32-bit sums of products allow, and t."""
     limit = min(32_767, (2**31 - 1) // (127 * len(psi)))
-    peak = float(np.abs(psi).max(initial=0.0))
-    return np.rint(psi * (limit / peak if peak > 0.0 else 0.0)).astype(np.int16)
+    step = float(np.abs(psi).max(initial=0.0)) / limit
+    if step == 0.0:
+        return np.zeros(len(psi), np.int16), 0.0
+    return np.rint(psi / step).astype(np.int16), step
 
 
 @kernel(
-    f"int64({_CODES}, {_SCALES}, Array(int16, 1, 'C', readonly=True), {_ALLOWED},"
-    " int64, int64, int32[::1], float32[::1], int64[::1])"
+    "int64(const int8[:,::1], const float32[::1], const int16[::1], const uint8[::1],"
+    " int32[::1], float32[::1], int64[::1], float64[::1])"
 )
-def _scan(codes, scales, query, allowed, start, stop, products, scores, rows):  # type: ignore[no-untyped-def]
+def _scan(codes, scales, query, allowed, products, scores, rows, sums):  # type: ignore[no-untyped-def]
     # A binary heap of the best rows so far, its root the worst of them: lowest score
     # first, at equal scores the higher row. Products are taken a block at a time, in a
     # loop of their own, so that the compiler vectorizes it.
@@ -61,8 +56,9 @@ def _scan(codes, scales, query, allowed, start, stop, products, scores, rows):  
     dimension = codes.shape[1]
     masked = len(allowed) > 0
     held = 0
-    for low in range(start, stop, len(products)):
-        high = min(low + len(products), stop)
+    seen, total_score, total_square = 0.0, 0.0, 0.0
+    for low in range(0, len(codes), len(products)):
+        high = min(low + len(products), len(codes))
         for row in range(low, high):
             if masked and allowed[row] == 0:
                 continue
@@ -74,6 +70,9 @@ def _scan(codes, scales, query, allowed, start, stop, products, scores, rows):  
             if masked and allowed[row] == 0:
                 continue
             score = np.float32(products[row - low]) * scales[row]
+            seen += 1.0
+            total_score += np.float64(score)
+            total_square += np.float64(score) * np.float64(score)
             if held < capacity:
                 place = held
                 held += 1
@@ -107,10 +106,11 @@ def _scan(codes, scales, query, allowed, start, stop, products, scores, rows):  
                 continue
             scores[place] = score
             rows[place] = row
+    sums[0], sums[1], sums[2] = seen, total_score, total_square
     return held
 
 
-@kernel(f"void({_VECTORS}, {_ROWS}, {_PSI}, float64[::1])")
+@kernel("void(const float32[:,::1], const int64[::1], const float32[::1], float64[::1])")
 def _similarities(vectors, rows, psi, out):  # type: ignore[no-untyped-def]
     # Eight partial sums in a fixed order: vectorizable, yet the same on every machine.
     dimension = vectors.shape[1]
@@ -144,25 +144,41 @@ def similarities(
     return out
 
 
+class Scanned(NamedTuple):
+    """What one pass over the codes found.
+
+    ``rows`` (n,) are in no particular order; ``mean`` and ``deviation`` are those of the
+    similarity, by codes, over all rows that were allowed.
+    """
+
+    rows: npt.NDArray[np.int64]
+    mean: float
+    deviation: float
+
+
 def best_rows(
     codes: npt.NDArray[np.int8],
     scales: npt.NDArray[np.float32],
     psi: npt.NDArray[np.float32],
     count: int,
     allowed: npt.NDArray[np.uint8] | None = None,
-) -> npt.NDArray[np.int64]:
-    """The ``count`` rows most similar to ψ by their codes, in no particular order.
+) -> Scanned:
+    """Find the ``count`` rows most similar to ψ (D,) by their codes.
 
-    ``allowed`` (N,) uint8 leaves out the rows where it is 0. At equal scores the lower row
-    is kept.
+    ``codes`` (N, D) and ``scales`` (N,) are those of :func:`quantize`; ``allowed`` (N,) leaves
+    out the rows where it is 0. At equal scores the lower row is kept.
     """
     capacity = min(count, len(codes))
+    if capacity == 0:
+        return Scanned(np.empty(0, np.int64), 0.0, 0.0)
     scores = np.empty(capacity, np.float32)
     rows = np.empty(capacity, np.int64)
-    if capacity == 0:
-        return rows
+    sums = np.empty(3)
     mask = np.empty(0, np.uint8) if allowed is None else allowed
-    products = np.empty(1024, np.int32)
-    query = encode_query(psi)
-    held = _scan(codes, scales, query, mask, 0, len(codes), products, scores, rows)
-    return rows[:held]
+    query, step = encode_query(psi)
+    products = np.empty(_PRODUCTS, np.int32)
+    held = _scan(codes, scales, query, mask, products, scores, rows, sums)
+    seen = max(float(sums[0]), 1.0)
+    mean = float(sums[1]) / seen
+    variance = max(float(sums[2]) / seen - mean * mean, 0.0)
+    return Scanned(rows[:held], mean * step, variance**0.5 * step)

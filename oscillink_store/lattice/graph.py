@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.errors import InputError
+from oscillink_store.kernels.degrees import degrees
 from oscillink_store.kernels.laplacian import induce
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Adjacency", "Csr", "Edges", "build_csr", "induced", "neighbors"]
+__all__ = ["Adjacency", "Csr", "Edges", "build_csr", "induced", "neighbors", "whole_degrees"]
 
 RELATION_BITS = 8
 
@@ -162,3 +163,22 @@ def induced(csr: Csr, rows: npt.NDArray[np.int64], relation_weights: Sequence[fl
         table, indptr, indices, weights,
     )  # fmt: skip
     return Adjacency(indptr, indices[:count], weights[:count])
+
+
+def whole_degrees(
+    csr: Csr,
+    rows: npt.NDArray[np.int64],
+    relation_weights: Sequence[float],
+    allowed: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return the degrees (n,) of ``rows`` (n,) in the whole lattice, ω_r applied.
+
+    ``allowed`` (N,) uint8 leaves out neighbours where it is 0.
+    """
+    out = np.empty(len(rows))
+    degrees(
+        np.asarray(csr.indptr), np.asarray(csr.indices), np.asarray(csr.weights),
+        np.asarray(csr.relation), rows, np.asarray(relation_weights, np.float64),
+        np.empty(0, np.uint8) if allowed is None else allowed, out,
+    )  # fmt: skip
+    return out
