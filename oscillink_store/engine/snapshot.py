@@ -122,6 +122,8 @@ class Snapshot:
 
     def values(self, column: str, rows: npt.NDArray[np.int64]) -> list[Any]:
         """The values of one column of :attr:`rows` at some rows, in their order."""
+        if len(rows) == 0:
+            return []  # a store without anchors has no rows segment
         # Table.take would copy the whole column together when it lies in several batches.
         batches, starts = self._batches
         homes = np.searchsorted(starts, rows, side="right") - 1
