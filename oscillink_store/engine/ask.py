@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +46,7 @@ def build_query(
         raise QueryError("search: neither text nor vector is given: pass one or both")
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise QueryError(f"text is {text!r}: pass the question as a non-empty string")
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
     if label is not None and not isinstance(label, str):
         raise QueryError(f"label is a {type(label).__name__}: pass a string")

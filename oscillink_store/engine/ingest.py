@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +125,18 @@ def _with_vectors(batch: Comparison, embedder: Embedder | None, report: Progress
         vectors[start : start + len(part)] = embedder.embed(part)
         report("embed", start + len(part), len(texts))
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
-    unit = unit_vectors(column, embedder.dimension, partial(_bad_embedding, embedder.name))
+    try:
+        unit = unit_vectors(column, embedder.dimension, _at)
+    except InputError as error:
+        raise EmbedderError(
+            f"embedder {embedder.name!r}: the vector of text {error.row} {error}"
+        ) from error
     column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), embedder.dimension)
     return replace(batch, fresh=fresh.append_column("vector", column))
 
 
-def _bad_embedding(name: str, row: int | None, problem: str) -> EmbedderError:
-    return EmbedderError(f"embedder {name!r}: the vector of text {row} {problem}")
+def _at(row: int | None, problem: str) -> InputError:
+    return InputError(problem, row=row)
 
 
 def _embedder_entry(manifest: Manifest, embedder: Embedder | None) -> dict[str, Any] | None:

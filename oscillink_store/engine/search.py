@@ -241,8 +241,8 @@ def _record(
         best_cosine=float(cosine.max()) if cosine is not None and len(cosine) else None,
         delta_h=None if settled is None else settled.delta_h,
         energy=terms,
-        iterations=0 if settled is None else settled.iterations,
-        residual=0.0 if settled is None else settled.residual,
-        converged=True if settled is None else settled.converged,
+        iterations=None if settled is None else settled.iterations,
+        residual=None if settled is None else settled.residual,
+        converged=None if settled is None else settled.converged,
     )
     return ledger.record(content, label=query.label)

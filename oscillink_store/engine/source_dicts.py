@@ -63,7 +63,8 @@ def dict_batch(
     Raises:
         InputError: a column mixes types, or a value has no Arrow type; names field and row.
     """
-    columns = dict.fromkeys(key for row in rows for key in row)
+    # a batch needs a column to have rows, even if all dicts are empty
+    columns = dict.fromkeys(key for row in rows for key in row) or {fields.id: None}
     for key in columns:
         if not isinstance(key, str):
             raise InputError(
@@ -136,9 +137,10 @@ def _refusal(values: list[Any], field: str, name: str, first: int) -> InputError
     except OverflowError:
         problem = "holds a whole number beyond 64 bits: write it as text"
     except _REFUSALS:
+        shown = " ".join(ascii(value).split())[:60]
         problem = (
-            f"holds a value that no column can hold, {type(value).__name__} "
-            f"{ascii(value)[:60]}: use text, numbers, dates, lists or dicts of one type each"
+            f"holds a value that no column can hold, {type(value).__name__} {shown}: "
+            "use text, numbers, dates, lists or dicts of one type each"
         )
     else:
         problem = (

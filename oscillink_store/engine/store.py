@@ -325,7 +325,7 @@ class Store:
         """Every recorded receipt of every writer, folded or not, as an Arrow table."""
         from oscillink_store.engine.fold import all_receipts
 
-        return all_receipts(self.current())
+        return all_receipts(self.path, self.current)
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes of the live generation, as plain JSON values."""
@@ -337,7 +337,7 @@ class Store:
         """Check every checksum of the live generation and every chain of receipts."""
         from oscillink_store.engine.verify import verify
 
-        return verify(self.current(), progress)
+        return verify(self.path, self.current, progress)
 
     def _writable(self, action: str) -> None:
         if self._closed:

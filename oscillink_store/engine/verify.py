@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from oscillink_store.engine.fold import folded_heads
+from oscillink_store.engine.fold import folded_heads, unfolded
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import IntegrityError
 from oscillink_store.model import VerifyReport
 from oscillink_store.receipts.chain import fold_seal, verify_chains
 from oscillink_store.receipts.receipt import GENESIS, Receipt
 from oscillink_store.storage.files import sha256
-from oscillink_store.storage.wal import pending_receipts
+from oscillink_store.storage.receipt_table import from_arrow
 
 __all__ = ["verify"]
 
 Progress = Callable[[str, int, int | None], None]
 
 
-def verify(snapshot: Snapshot, progress: Progress | None = None) -> VerifyReport:
+def verify(
+    root: Path, latest: Callable[[], Snapshot], progress: Progress | None = None
+) -> VerifyReport:
     """Read everything that the live generation consists of and compare it with the manifest.
 
     ``progress`` is called with (stage, done, total): bytes for the stage "files", receipts
     for the stage "receipts".
     """
     report = progress or _silent
-    problems: list[str] = []
+    snapshot, pending, problems = unfolded(root, latest)
     files = snapshot.manifest.files()
     total = sum(entry.bytes for entry in files)
     read = 0
@@ -44,7 +47,7 @@ def verify(snapshot: Snapshot, progress: Progress | None = None) -> VerifyReport
             problems.append(f"{path} cannot be read: {error.strerror}")
         read += entry.bytes
         report("files", read, total)
-    count, broken = _verify_receipts(snapshot, report)
+    count, broken = _verify_receipts(snapshot, pending, report)
     return VerifyReport(
         generation=snapshot.generation,
         files=len(files),
@@ -54,16 +57,17 @@ def verify(snapshot: Snapshot, progress: Progress | None = None) -> VerifyReport
     )
 
 
-def _verify_receipts(snapshot: Snapshot, report: Progress) -> tuple[int, list[str]]:
+def _verify_receipts(
+    snapshot: Snapshot, pending: list[Receipt], report: Progress
+) -> tuple[int, list[str]]:
     heads = folded_heads(snapshot.manifest)
-    pending, problems = pending_receipts(snapshot.root / "receipts", heads)
+    problems: list[str] = []
     hashes: list[str] = []
 
     def everything() -> Iterator[Receipt]:
         done = 0
         if snapshot.receipts is not None:
-            for line in snapshot.receipts.read(["body"])["body"].to_pylist():
-                receipt = Receipt.from_json(line)
+            for receipt in from_arrow(snapshot.receipts.read(["body"])):
                 hashes.append(receipt.hash)
                 yield receipt
                 done += 1

@@ -48,7 +48,16 @@ def encode_query(psi: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], f
     "int64(const int8[:,::1], const float32[::1], const int16[::1], const uint8[::1],"
     " int32[::1], float32[::1], int64[::1], float64[::1])"
 )
-def _scan(codes, scales, query, allowed, products, scores, rows, sums):  # type: ignore[no-untyped-def]
+def _scan(
+    codes: npt.NDArray[np.int8],
+    scales: npt.NDArray[np.float32],
+    query: npt.NDArray[np.int16],
+    allowed: npt.NDArray[np.uint8],
+    products: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    sums: npt.NDArray[np.float64],
+) -> int:
     # A binary heap of the best rows so far, its root the worst of them: lowest score
     # first, at equal scores the higher row. Products are taken a block at a time, in a
     # loop of their own, so that the compiler vectorizes it.
@@ -111,7 +120,12 @@ def _scan(codes, scales, query, allowed, products, scores, rows, sums):  # type:
 
 
 @kernel("void(const float32[:,::1], const int64[::1], const float32[::1], float64[::1])")
-def _similarities(vectors, rows, psi, out):  # type: ignore[no-untyped-def]
+def _similarities(
+    vectors: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    psi: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float64],
+) -> None:
     # Eight partial sums in a fixed order: vectorizable, yet the same on every machine.
     dimension = vectors.shape[1]
     whole = dimension - dimension % 8
