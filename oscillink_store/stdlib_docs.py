@@ -45,6 +45,7 @@ class Documented(TypedDict):
     text: str
     sequence: str
     position: int
+    links: list[str]
     module: str
     kind: str
     file: str
@@ -56,37 +57,42 @@ def standard_library() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
 
 
-def stdlib_docs(root: Path | None = None) -> Iterator[Documented]:
-    """Every documented public module, class, function and method below ``root``.
+def stdlib_docs(root: Path | None = None) -> list[Documented]:
+    """Read every documented public module, class, function and method below ``root``.
 
     Args:
         root: A folder of Python sources, by default :func:`standard_library`.
 
-    Yields:
-        Rows module by module, the modules in the order of their names. The text is the
+    Returns:
+        Rows module by module, the modules in the order of their files. The text is the
         signature, an empty line, and the docstring without its indentation. ``sequence``
         and ``module`` are the module's name and ``position`` the definition's place in it;
-        ``kind`` is ``module``, ``class``, ``function`` or ``method``. A name that is
-        defined twice counts once, where it is first documented. Files that do not parse
-        are left out.
+        ``links`` lead from a method to its class and from a class to its bases; ``kind`` is
+        ``module``, ``class``, ``function`` or ``method``. A name that is defined twice
+        counts once, where it is first documented. Files that do not parse are left out.
 
     """
     root = standard_library() if root is None else root
-    seen: set[str] = set()
+    rows: dict[str, Documented] = {}
     for path in _sources(root):
         relative = path.relative_to(root)
         module = _module_name(relative.parts)
-        if module is not None:
-            yield from _documented(path, relative.as_posix(), module, seen)
+        tree = None if module is None else _parse(path)
+        if module is not None and tree is not None:
+            for row in _documented(tree, relative, module):
+                rows.setdefault(row["id"], row)
+    for row in rows.values():
+        row["links"] = [link for link in row["links"] if link in rows and link != row["id"]]
+    return list(rows.values())
 
 
-def _sources(root: Path) -> Iterator[Path]:
+def _sources(root: Path) -> list[Path]:
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
         # pruned on the way: installed packages may lie below the library
         folders[:] = [name for name in folders if name not in _SKIPPED]
         found += [Path(folder, name) for name in files if name.endswith(".py")]
-    return iter(sorted(found))
+    return sorted(found)
 
 
 def _module_name(parts: tuple[str, ...]) -> str | None:
@@ -96,37 +102,48 @@ def _module_name(parts: tuple[str, ...]) -> str | None:
     if not names:
         return None
     names[0] = _PUBLIC_NAMES.get(names[0], names[0])
-    if not all(name.isidentifier() for name in names) or any(map(_private, names)):
-        return None
-    return ".".join(names)
+    public = all(
+        name.isidentifier() and not _private(name) for whole in names for name in whole.split(".")
+    )
+    return ".".join(names) if public else None
 
 
-def _documented(path: Path, file: str, module: str, seen: set[str]) -> Iterator[Documented]:
+def _parse(path: Path) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             # an odd escape in somebody else's file is no news for our reader
             warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
+            return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return
-    position = 0
+        return None
+
+
+def _documented(tree: ast.Module, file: Path, module: str) -> Iterator[Documented]:
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    imported = _imported(tree, package)
+    place = 0
     for name, kind, node in _definitions(tree, module):
         doc = ast.get_docstring(node)
-        if not doc or name in seen:
+        if not doc:
             continue
-        seen.add(name)
+        links: list[str] = []
+        if kind == "method":
+            links.append(name.rpartition(".")[0])
+        elif isinstance(node, ast.ClassDef):
+            links += _bases(node, module, imported)
         yield {
             "id": name,
             "title": name,
             "text": doc if isinstance(node, ast.Module) else f"{_signature(node)}\n\n{doc}",
             "sequence": module,
-            "position": position,
+            "position": place,
+            "links": links,
             "module": module,
             "kind": kind,
-            "file": file,
+            "file": file.as_posix(),
             "line": 1 if isinstance(node, ast.Module) else node.lineno,
         }
-        position += 1
+        place += 1
 
 
 def _definitions(
@@ -164,3 +181,28 @@ def _signature(node: _Definition) -> str:
         return f"class {node.name}({bases})" if bases else f"class {node.name}"
     prefix = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
     return f"{prefix} {node.name}({ast.unparse(node.args)})"
+
+
+def _imported(tree: ast.Module, package: str) -> dict[str, str]:
+    """Map the names that a module imports at its top to what they stand for."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        origin = node.module or ""
+        if node.level:
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            origin = ".".join([*above, origin] if origin else above)
+        for alias in node.names:
+            found[alias.asname or alias.name] = f"{origin}.{alias.name}"
+    return found
+
+
+def _bases(node: ast.ClassDef, module: str, imported: dict[str, str]) -> Iterator[str]:
+    for base in node.bases:
+        name = ast.unparse(base)
+        first, dot, rest = name.partition(".")
+        if first in imported:
+            yield f"{imported[first]}{dot}{rest}"
+        else:
+            yield name if dot else f"{module}.{name}"

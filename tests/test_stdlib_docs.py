@@ -16,7 +16,7 @@ def _tree(folder: Path, files: dict[str, str]) -> list[Documented]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source, encoding="utf-8")
-    return list(stdlib_docs(folder))
+    return stdlib_docs(folder)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_nothing_is_imported() -> None:
     code = (
         "import sys\n"
         "from oscillink_store.stdlib_docs import stdlib_docs, standard_library\n"
-        "rows = list(stdlib_docs(standard_library() / 'xmlrpc'))\n"
+        "rows = stdlib_docs(standard_library() / 'xmlrpc')\n"
         "print(len(rows) > 30, [name for name in sys.modules if name.startswith('xmlrpc')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -88,6 +88,46 @@ def test_names_kinds_and_signatures(tmp_path: Path) -> None:
     }
     assert all(row["title"] == row["id"] for row in rows)
     assert {row["file"] for row in rows} == {"pack/__init__.py", "pack/thing.py"}
+
+
+def test_links_lead_to_classes_and_bases(tmp_path: Path) -> None:
+    rows = _tree(
+        tmp_path,
+        {
+            "pack/__init__.py": "from .core import Core\n"
+            "class Front(Core):\n"
+            '    """A base from a module of the package."""\n',
+            "pack/core.py": "class Core(object):\n"
+            '    """No documented base."""\n'
+            "    class Part:\n"
+            "        def act(self):\n"
+            '            """Its class has no docstring."""\n'
+            "    def act(self):\n"
+            '        """Acts."""\n',
+            "pack/deep/__init__.py": "",
+            "pack/deep/leaf.py": "import pack.core\n"
+            "from .. import core as c\n"
+            "from ..core import Core as Base\n"
+            "class One(pack.core.Core):\n"
+            '    """By a dotted name."""\n'
+            "class Two(c.Core):\n"
+            '    """By a module of another name."""\n'
+            "class Three(Base, One):\n"
+            '    """By another name, and from here."""\n'
+            "class Base(Base):\n"
+            '    """Not itself."""\n',
+        },
+    )
+    assert {row["id"]: row["links"] for row in rows} == {
+        "pack.Front": ["pack.core.Core"],
+        "pack.core.Core": [],
+        "pack.core.Core.Part.act": [],
+        "pack.core.Core.act": ["pack.core.Core"],
+        "pack.deep.leaf.One": ["pack.core.Core"],
+        "pack.deep.leaf.Two": ["pack.core.Core"],
+        "pack.deep.leaf.Three": ["pack.core.Core", "pack.deep.leaf.One"],
+        "pack.deep.leaf.Base": ["pack.core.Core"],
+    }
 
 
 def test_private_names_are_left_out_and_public_aliases_used(tmp_path: Path) -> None:
@@ -145,5 +185,5 @@ def test_tests_packages_and_broken_files_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_sources_gives_nothing(tmp_path: Path) -> None:
-    assert list(stdlib_docs(tmp_path)) == []
-    assert list(stdlib_docs(tmp_path / "missing")) == []
+    assert stdlib_docs(tmp_path) == []
+    assert stdlib_docs(tmp_path / "missing") == []
