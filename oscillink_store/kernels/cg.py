@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
-from oscillink_store.kernels.lanes import (
-    LANES,
-    fma,
-    load,
-    load_part,
-    multiply,
-    splat,
-    store,
-    subtract,
-)
+from oscillink_store.kernels.layout import LANES
+
+if TYPE_CHECKING:
+    from oscillink_store.kernels.lanes import (
+        fma,
+        load,
+        load_part,
+        multiply,
+        splat,
+        store,
+        subtract,
+    )
 
 __all__ = ["TILE", "block_cg"]
 
@@ -26,7 +30,8 @@ TILE = 4 * LANES
 @kernel(
     "int64(const int64[::1], const int32[::1], const float32[::1], const float32[::1],"
     " const float32[:,::1], float32, const float32[::1], const float32[::1], float64, int64,"
-    " float32[:,::1], float32[:,:,::1], float32[:,::1], float64[::1])"
+    " float32[:,::1], float32[:,:,::1], float32[:,::1], float64[::1])",
+    using="oscillink_store.kernels.lanes",
 )
 def block_cg(
     indptr: npt.NDArray[np.int64],

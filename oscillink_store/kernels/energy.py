@@ -7,26 +7,31 @@ sums run over sixteen float32 lanes, across lanes, edges and anchors in float64.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
-from oscillink_store.kernels.lanes import (
-    LANES,
-    fma,
-    load_part,
-    multiply,
-    splat,
-    subtract,
-    total,
-)
+from oscillink_store.kernels.layout import LANES
+
+if TYPE_CHECKING:
+    from oscillink_store.kernels.lanes import (
+        fma,
+        load_part,
+        multiply,
+        splat,
+        subtract,
+        total,
+    )
 
 __all__ = ["anchor_forms", "edge_forms"]
 
 
 @kernel(
     "int64(const int64[::1], const int32[::1], const float64[::1], const float64[::1],"
-    " const float32[:,::1], const float32[:,::1], int32[:,::1], float64[::1], float64[::1])"
+    " const float32[:,::1], const float32[:,::1], int32[:,::1], float64[::1], float64[::1])",
+    using="oscillink_store.kernels.lanes",
 )
 def edge_forms(
     indptr: npt.NDArray[np.int64],
@@ -86,7 +91,8 @@ def edge_forms(
 
 @kernel(
     "void(const float32[:,::1], const float32[:,::1], const float32[::1], const float64[::1],"
-    " float64[::1], float64[::1])"
+    " float64[::1], float64[::1])",
+    using="oscillink_store.kernels.lanes",
 )
 def anchor_forms(
     Y: npt.NDArray[np.float32],

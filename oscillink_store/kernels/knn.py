@@ -17,20 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
-from oscillink_store.kernels.lanes import (
-    LANES,
-    aligned,
-    exceeds,
-    load,
-    load_part,
-    splat,
-    wide_fma,
-    wide_total,
-    wide_zero,
-)
+from oscillink_store.kernels.layout import LANES, aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from oscillink_store.kernels.lanes import (
+        exceeds,
+        load,
+        load_part,
+        splat,
+        wide_fma,
+        wide_total,
+        wide_zero,
+    )
 
 __all__ = ["knn_against", "knn_exact"]
 
@@ -146,7 +146,8 @@ def insert(values: Float32, places: Int32, last: int, value: np.float32, place: 
 
 
 @kernel(
-    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])"
+    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])",
+    using="oscillink_store.kernels.lanes",
 )
 def keep_rows(
     S: Float32, row: int, column: int, own: int, values: Float32, places: Int32, worst: Float32
@@ -172,7 +173,8 @@ def keep_rows(
 
 
 @kernel(
-    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])"
+    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])",
+    using="oscillink_store.kernels.lanes",
 )
 def keep_columns(
     S: Float32, row: int, column: int, skip: int, values: Float32, places: Int32, worst: Float32
@@ -196,7 +198,10 @@ def keep_columns(
                     worst[at] = values[at, last]
 
 
-@kernel("float64(const float32[:,::1], int64, const float32[:,::1], int64)")
+@kernel(
+    "float64(const float32[:,::1], int64, const float32[:,::1], int64)",
+    using="oscillink_store.kernels.lanes",
+)
 def inner_product(X: Float32, i: int, Y: Float32, j: int) -> float:
     """X_i·Y_j in float64, summed in a fixed order that does not tell X from Y."""
     D = X.shape[1]
@@ -209,7 +214,8 @@ def inner_product(X: Float32, i: int, Y: Float32, j: int) -> float:
 
 @kernel(
     "void(const float32[:,::1], const float32[:,::1], int64, int64, int64, const int32[:,::1],"
-    " const float32[::1], float32, int32[:,::1], float32[:,::1])"
+    " const float32[::1], float32, int32[:,::1], float32[:,::1])",
+    using="oscillink_store.kernels.lanes",
 )
 def measure(
     X: Float32,

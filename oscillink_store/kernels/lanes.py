@@ -11,7 +11,6 @@ Arrays are C-contiguous float32 of one or two dimensions; a one-dimensional arra
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,31 +20,19 @@ from numba import types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
+from oscillink_store.kernels.layout import LANES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "LANES", "Lanes", "WideLanes", "aligned", "exceeds", "fma", "load", "load_part", "maximum",
+    "Lanes", "WideLanes", "exceeds", "fma", "load", "load_part", "maximum",
     "multiply", "splat", "store", "subtract", "total", "wide_fma", "wide_total", "wide_zero",
 ]  # fmt: skip
-
-LANES = 16
-"""How many columns one value holds."""
 
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 INT = ir.IntType(32)
-
-
-def aligned(*shape: int) -> npt.NDArray[np.float32]:
-    """Allocate an uninitialised float32 array whose first value starts a cache line.
-
-    Sixteen lanes fill a line of 64 bytes; loads that straddle two take twice as long.
-    """
-    size = math.prod(shape)
-    buffer = np.empty(size + LANES - 1, np.float32)
-    start = -buffer.ctypes.data % 64 // buffer.itemsize
-    return buffer[start : start + size].reshape(shape)
 
 
 class Lanes(types.Type):  # type: ignore[misc]

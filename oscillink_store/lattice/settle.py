@@ -12,7 +12,7 @@ import numpy.typing as npt
 from oscillink_store.kernels.cg import TILE, block_cg
 from oscillink_store.kernels.diffusion import heat, heat_coefficients, screened
 from oscillink_store.kernels.energy import anchor_forms, edge_forms
-from oscillink_store.kernels.lanes import aligned
+from oscillink_store.kernels.layout import aligned
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.lattice.graph import Adjacency
 
