@@ -16,6 +16,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable
+from ctypes import byref
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import binding as llvm
+from numpy.ctypeslib import as_ctypes_type
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
@@ -83,6 +85,7 @@ class _Compiled:
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
         self.result = match["result"]
+        self._result = None if self.result == "void" else as_ctypes_type(self.result)
         depth_free = re.split(r",\s*(?![^\[]*\])", match["parameters"])
         self.parameters = [_Parameter(text) for text in depth_free]
         self._using = using
@@ -93,6 +96,7 @@ class _Compiled:
         call = self._call or self._load()
         if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.__name__} takes {len(self.parameters)} arguments")
+        answer, problem = (self._result or ctypes.c_void_p)(), ctypes.c_void_p()
         flat: list[Any] = []
         for place, (argument, parameter) in enumerate(zip(arguments, self.parameters, strict=True)):
             if parameter.dimensions == 0:
@@ -110,9 +114,13 @@ class _Compiled:
                     f"dimensions, it takes {'writable ' * parameter.writable}contiguous "
                     f"{parameter.type} of {parameter.dimensions}"
                 )
-            flat.append(argument.ctypes.data)
-            flat.extend(argument.shape)
-        return call(*flat)
+            # an array as numba passes it: owner, parent, items, item size, data, shape, strides
+            flat += (None, None, argument.size, argument.itemsize, argument.ctypes.data)
+            flat += argument.shape
+            flat += argument.strides
+        if call(byref(answer), byref(problem), *flat):
+            raise RuntimeError(f"{self.__name__} failed inside its compiled code")
+        return answer.value if self._result is not None else None
 
     def _load(self) -> Any:
         with _guard:
@@ -120,14 +128,14 @@ class _Compiled:
                 name = f"{self.__wrapped__.__module__.rpartition('.')[2]}.{self.__name__}"
                 symbol, code = _stored(name) or self._compile(name)
                 engine = _engine(code)
-                kinds: list[Any] = []
+                kinds: list[Any] = [ctypes.c_void_p, ctypes.c_void_p]
                 for parameter in self.parameters:
                     if parameter.dimensions:
-                        kinds += [ctypes.c_void_p] + [ctypes.c_int64] * parameter.dimensions
+                        kinds += [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+                        kinds += [ctypes.c_void_p, *[ctypes.c_int64] * (2 * parameter.dimensions)]
                     else:
-                        kinds.append(np.ctypeslib.as_ctypes_type(parameter.dtype))
-                result = None if self.result == "void" else np.ctypeslib.as_ctypes_type(self.result)
-                prototype = ctypes.CFUNCTYPE(result, *kinds)  # its calls release the GIL
+                        kinds.append(as_ctypes_type(parameter.dtype))
+                prototype = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)  # releases the GIL
                 self._call = prototype(engine.get_function_address(symbol))
         return self._call
 
@@ -144,36 +152,27 @@ class _Compiled:
             elif used not in names and used in helpers:
                 names[used] = helpers[used]
         plain = FunctionType(function.__code__, names, function.__name__)
-        return numba.njit(plain, error_model="numpy")
+        return numba.njit(plain, error_model="numpy", no_cpython_wrapper=True)
 
     def _compile(self, name: str) -> tuple[str, bytes]:
         import numba  # only when there is something to compile
 
-        # C passes an array as a pointer and its shape; this function puts it together again
-        names: list[str] = []
         inputs: list[Any] = []
-        passed: list[str] = []
-        for place, parameter in enumerate(self.parameters):
+        for parameter in self.parameters:
             scalar = getattr(numba.types, parameter.type)
-            names.append(f"p{place}")
             if parameter.dimensions:
-                shape = [f"n{place}_{axis}" for axis in range(parameter.dimensions)]
-                names += shape
-                inputs += [numba.types.CPointer(scalar)] + [numba.int64] * parameter.dimensions
-                passed.append(f"carray(p{place}, ({', '.join(shape)},))")
+                inputs.append(
+                    numba.types.Array(
+                        scalar, parameter.dimensions, "C", readonly=not parameter.writable
+                    )
+                )
             else:
                 inputs.append(scalar)
-                passed.append(f"p{place}")
-        text = f"def entry({', '.join(names)}): return inner({', '.join(passed)})"
-        scope = {
-            "inner": self._inner(),
-            "carray": numba.carray,
-        }
-        exec(text, scope)  # noqa: S102 - made of the signature alone
-        result = getattr(numba.types, self.result)
-        compiled = numba.cfunc(result(*inputs), error_model="numpy")(scope["entry"])
-        code = compiled._library._get_compiled_object()  # noqa: SLF001 - numba has no other way
-        symbol = compiled._wrapper_name  # noqa: SLF001
+        dispatcher = self._inner()
+        dispatcher.compile(tuple(inputs))
+        (compiled,) = dispatcher.overloads.values()
+        symbol = compiled.fndesc.llvm_func_name
+        code = compiled.library._get_compiled_object()  # noqa: SLF001 - numba has no other way
         _store(name, symbol, code)
         return symbol, code
 
