@@ -29,7 +29,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from oscillink_store.stdlib_text import paragraphs
+from oscillink_store.stdlib_docs import stdlib_docs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -63,7 +63,8 @@ print(json.dumps({"seconds": seconds, "memory": memory}))
 
 def make_rows(anchors: int) -> pa.Table:
     rng, words = np.random.default_rng(7), random.Random(7)
-    texts = paragraphs()
+    paragraphs = (part for doc in stdlib_docs() for part in doc["text"].split("\n\n"))
+    texts = [" ".join(part.split()) for part in paragraphs if len(part) > 20]
     vectors = rng.standard_normal((anchors, 64)) @ rng.standard_normal((64, DIMENSION))
     vectors += 2.0 * rng.standard_normal((anchors, DIMENSION))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -160,9 +161,11 @@ def measure(anchors: int, count: int, console: Console) -> dict[str, Any]:
     figures: dict[str, Any] = {"anchors": anchors, "queries": count}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with console.status(f"{anchors:,} anchors: ingest"):
-            with osc.connect(folder / "store.osc") as store:
-                report = store.ingest(rows)
+        with (
+            console.status(f"{anchors:,} anchors: ingest"),
+            osc.connect(folder / "store.osc") as store,
+        ):
+            report = store.ingest(rows)
         lattice = report.seconds["lattice"]
         figures["ingest"] = {
             "seconds": dict(report.seconds),

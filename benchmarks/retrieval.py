@@ -120,7 +120,7 @@ def rankers(
     plain = osc.Parameters(gate_weight=0.0, name_bonus=0.0, facet_bonus=0.0)
     place = {anchor: row for row, anchor in enumerate(collection.rows["id"].to_pylist())}
 
-    def cosine(text: str, psi: npt.NDArray[np.float32], where: str | None) -> list[str]:
+    def cosine(_: str, psi: npt.NDArray[np.float32], where: str | None) -> list[str]:
         return store.search(vector=psi, k=DEPTH, where=where, parameters=plain).ids
 
     def reordered(

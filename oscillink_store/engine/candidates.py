@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +14,6 @@ from oscillink_store.kernels.moments import similarity_moments
 from oscillink_store.kernels.scan import best_rows, similarities
 from oscillink_store.lattice.names import match
 from oscillink_store.lattice.rank import text_moments
-from oscillink_store.model import Parameters
 
 __all__ = ["DenseMatches", "TextMatches", "dense_matches", "named_rows", "text_matches"]
 
@@ -83,35 +80,21 @@ def dense_matches(
 def text_matches(
     snapshot: Snapshot,
     words: str,
-    parameters: Parameters,
+    limit: int,
     where: str | None,
-    executor: Executor,
-) -> Callable[[npt.NDArray[np.uint8] | None], TextMatches]:
-    """Start the full-text search in the background; the result takes the filter's mask.
+    allowed: npt.NDArray[np.uint8] | None,
+) -> TextMatches:
+    """Find up to ``limit`` allowed anchors that match ``words``, best first.
 
-    Without a filter the search starts at once. With one, its cheapest form depends on how
-    many anchors the mask keeps, which the caller knows only later.
+    ``allowed`` (N,) is the mask of ``where``; both None search all anchors.
     """
-    limit = parameters.text_matches
-    table = snapshot.anchors
-    early: Future[tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]] | None = None
-    if where is None:
-        early = executor.submit(table.search_text, words, limit)
-
-    def finish(allowed: npt.NDArray[np.uint8] | None) -> TextMatches:
-        if early is not None:
-            row_ids, scores = early.result()
-            rows = snapshot.rows_of(row_ids)
-            anchors = len(snapshot)
-            truncated = len(rows) >= limit
-        else:
-            assert allowed is not None
-            assert where is not None
-            anchors = int(allowed.sum())
-            rows, scores, truncated = _filtered(snapshot, words, limit, where, allowed, anchors)
-        return _ordered(rows, scores.astype(np.float64), anchors, truncated=truncated)
-
-    return finish
+    if where is None or allowed is None:
+        row_ids, scores = snapshot.anchors.search_text(words, limit)
+        rows, anchors, truncated = snapshot.rows_of(row_ids), len(snapshot), len(scores) >= limit
+    else:
+        anchors = int(allowed.sum())
+        rows, scores, truncated = _filtered(snapshot, words, limit, where, allowed, anchors)
+    return _ordered(rows, scores.astype(np.float64), anchors, truncated=truncated)
 
 
 def _filtered(

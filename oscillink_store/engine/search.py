@@ -82,10 +82,12 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
     parameters = query.parameters
     if len(snapshot) == 0:
         return _NOTHING
-    pending = None
-    if query.text is not None:
-        pending = text_matches(snapshot, query.text, parameters, query.where, executor)
     allowed = None if query.where is None else snapshot.allowed(query.where)
+    pending = None
+    if query.text is not None:  # beside the scan of the vectors, on another core
+        pending = executor.submit(
+            text_matches, snapshot, query.text, parameters.text_matches, query.where, allowed
+        )
     dense = None
     if query.vector is not None:
         count = max(parameters.dense_candidates, query.k)
@@ -93,7 +95,7 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
     matches, named = None, np.empty(0, np.int64)
     if query.text is not None and pending is not None:
         named = named_rows(snapshot, query.text, allowed)
-        matches = pending(allowed)
+        matches = pending.result()
     found = _Found(query=query, dense=dense, text=matches, named=named, allowed=allowed)
     rows = query.only if query.only is not None else found.rows()
     measured = _Evidence(snapshot, found, rows)
