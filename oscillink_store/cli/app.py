@@ -1,5 +1,7 @@
 """The application: its commands, and the one place where an error becomes a line and a code."""
 
+import contextlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -79,7 +81,11 @@ for _command, _example in _EXAMPLES.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends in ``SystemExit`` with the code that ``--help`` documents."""
     use_utf8()
-    sys.exit(_run(arguments))
+    code = _run(arguments)
+    with contextlib.suppress(ValueError):  # not in the main thread
+        # all is done and said: an interrupt could only spoil the ending
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
