@@ -89,11 +89,18 @@ def ingest(
             report("commit", 0, None)
             ledger.rotate()
             fold = prepare_fold(root, snapshot.manifest)
-            manifest = commit(root, snapshot.manifest, change, fold.change if fold else None)
+            receipts: list[Receipt] = []
+            manifest = commit(
+                root,
+                snapshot.manifest,
+                change,
+                fold.change if fold else None,
+                # before the swap, so that no generation goes live without its receipt
+                lambda manifest: receipts.append(ledger.record(_content(manifest, batch))),
+            )
             if fold is not None:
                 fold.finish()
-        receipt = ledger.record(_content(manifest, batch))
-    return _report(manifest, batch, clock, receipt)
+    return _report(manifest, batch, clock, receipts[0])
 
 
 def _read(

@@ -11,7 +11,7 @@ from oscillink_store.errors import IntegrityError
 from oscillink_store.model import VerifyReport
 from oscillink_store.receipts.chain import fold_seal, verify_chains
 from oscillink_store.receipts.receipt import GENESIS, Receipt
-from oscillink_store.storage.files import sha256
+from oscillink_store.storage.manifest import damage
 from oscillink_store.storage.receipt_table import from_arrow
 
 __all__ = ["verify"]
@@ -34,17 +34,8 @@ def verify(
     read = 0
     report("files", 0, total)
     for entry in files:
-        path = snapshot.root / entry.path
-        try:
-            size = path.stat().st_size
-            if size != entry.bytes:
-                problems.append(f"{path} has {size} bytes where {entry.bytes} were written")
-            elif sha256(path) != entry.sha256:
-                problems.append(f"{path} is not what was written: its checksum differs")
-        except FileNotFoundError:
-            problems.append(f"{path} is missing")
-        except OSError as error:
-            problems.append(f"{path} cannot be read: {error.strerror}")
+        if problem := damage(snapshot.root, entry):
+            problems.append(problem)
         read += entry.bytes
         report("files", read, total)
     count, broken = _verify_receipts(snapshot, pending, report)

@@ -1,13 +1,13 @@
 """The one way a generation comes to be: prepare everything, sync it, swap ``CURRENT``.
 
-A crash before the swap leaves the previous generation live and some unreferenced files,
-which the next commit removes or builds over.
+An error before the swap leaves the previous generation and none of the new files; a crash
+leaves unreferenced files too, which the next commit removes.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from oscillink_store.errors import FormatError, IntegrityError, OscillinkError
 from oscillink_store.storage.files import disk_errors, sync_directory
 from oscillink_store.storage.manifest import (
     FileEntry,
@@ -24,9 +25,10 @@ from oscillink_store.storage.manifest import (
     TableEntry,
     manifest_path,
     publish,
+    read_current,
 )
 from oscillink_store.storage.segments import FOLDER, write_segments
-from oscillink_store.storage.tables import write_table
+from oscillink_store.storage.tables import VERSION_HINT, write_table
 
 __all__ = ["AnchorChange", "ReceiptChange", "commit", "create"]
 
@@ -71,12 +73,17 @@ def commit(
     parent: Manifest,
     anchors: AnchorChange | None,
     receipts: ReceiptChange | None,
+    before_swap: Callable[[Manifest], object],
 ) -> Manifest:
     """Write the next generation and make it live. The writer's lock must be held.
 
+    ``before_swap`` is called with the new manifest when all is on the disk but ``CURRENT``.
+    Whatever is raised, there or here, ``parent`` stays live and what was written is removed.
+
     Raises:
-        DiskError: the disk is full or failed; ``parent`` stays live.
-        ReadOnlyError: the folder cannot be written; ``parent`` stays live.
+        DiskError: the disk is full or failed.
+        ReadOnlyError: the folder cannot be written.
+        IntegrityError: files of ``parent`` that this one builds on are damaged.
     """
     generation = parent.generation + 1
     draft = replace(
@@ -86,25 +93,28 @@ def commit(
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
     )
     with disk_errors(root, "the commit"):
-        _remove_orphans(root, parent)
+        _sweep(root, parent)  # what a crash left behind
         try:
             if anchors is not None:
                 draft = _write_anchors(root, draft, anchors)
             if receipts is not None:
                 draft = _write_receipts(root, draft, receipts)
-            publish(root, draft)
+            publish(root, draft, lambda: before_swap(draft))
         except BaseException:
-            _remove_orphans(root, parent)
+            # what CURRENT names decides, since an interrupt may come right after the swap
+            with suppress(OscillinkError):
+                _sweep(root, read_current(root))
             raise
-        _retire(root, draft)
+    _sweep(root, draft)
     return draft
 
 
 def _write_anchors(root: Path, draft: Manifest, change: AnchorChange) -> Manifest:
     before = draft.tables.get("anchors")
     table = write_table(
-        root / "anchors.lance",
-        before.version if before else None,
+        root,
+        "anchors",
+        before,
         change.added,
         removed=change.removed,
         fulltext="fulltext",
@@ -125,7 +135,7 @@ def _write_anchors(root: Path, draft: Manifest, change: AnchorChange) -> Manifes
 
 def _write_receipts(root: Path, draft: Manifest, change: ReceiptChange) -> Manifest:
     before: TableEntry | None = draft.tables.get("receipts")
-    table = write_table(root / "receipts.lance", before.version if before else None, change.rows)
+    table = write_table(root, "receipts", before, change.rows)
     known: tuple[FileEntry, ...] = before.files if before else ()
     return replace(
         draft,
@@ -134,22 +144,25 @@ def _write_receipts(root: Path, draft: Manifest, change: ReceiptChange) -> Manif
     )
 
 
-def _remove_orphans(root: Path, live: Manifest) -> None:
-    # Folders and manifests newer than the live generation were never published.
-    for folder in (root / FOLDER).glob("*"):
-        if folder.name.isdigit() and int(folder.name) > live.generation:
-            shutil.rmtree(folder, ignore_errors=True)
-    manifest_path(root, live.generation + 1).unlink(missing_ok=True)
+def _sweep(root: Path, live: Manifest) -> None:
+    # Only the live generation and the one before it, for readers that are just opening it,
+    # keep their files. A reader that has older segments mapped keeps them all the same, since
+    # files are only unlinked. What cannot be removed now is removed by the next commit.
+    manifests = {manifest_path(root, live.generation): live}
+    if live.parent is not None:
+        path = manifest_path(root, live.parent)
+        with suppress(OSError, IntegrityError, FormatError):
+            manifests[path] = Manifest.from_bytes(path.read_bytes(), path)
+    kept = {root / entry.path for manifest in manifests.values() for entry in manifest.files()}
+    kept |= manifests.keys()
+    for folder in (root / FOLDER, *root.glob("*.lance"), root / "manifests"):
+        _remove_all_but(kept, folder)
 
 
-def _retire(root: Path, live: Manifest) -> None:
-    # The generation before the live one stays for readers that are just opening it; a
-    # reader that has older segments mapped keeps them, since the files are only unlinked.
-    used = {Path(entry.path).parts[1] for entry in live.segments.values()}
-    kept = {f"{live.generation:010d}", f"{live.generation - 1:010d}"} | used
-    for folder in (root / FOLDER).glob("*"):
-        if folder.name.isdigit() and folder.name not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-    for path in (root / "manifests").glob("*.json"):
-        if path.stem not in kept:
-            path.unlink(missing_ok=True)
+def _remove_all_but(kept: Set[Path], folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()  # fails, as it should, unless it is empty
+            elif path not in kept and path.name != VERSION_HINT:
+                path.unlink()

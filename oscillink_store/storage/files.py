@@ -10,15 +10,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from oscillink_store.errors import DiskError, ReadOnlyError
+from oscillink_store.errors import DiskError, IntegrityError, OscillinkError, ReadOnlyError
 
-__all__ = ["disk_errors", "replace_durably", "sha256", "sync_directory", "sync_file"]
+__all__ = [
+    "disk_errors",
+    "is_damage",
+    "plain_words",
+    "replace_durably",
+    "replacing",
+    "sha256",
+    "sync_directory",
+    "sync_file",
+]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-# Lance reports what the system said in words only
-_FULL_WORDS = re.compile(r"no space left|os error 28\b|quota exceeded|os error 122\b", re.I)
-_FORBIDDEN_WORDS = re.compile(r"permission denied|os error 13\b|read-only file|os error 30\b", re.I)
+# Lance reports what the system said in words only, numpy a short write likewise
+_FULL_WORDS = re.compile(
+    r"no space left|file too large|quota exceeded|os error (?:27|28|122)\b|"
+    r"^\d+ requested and \d+ written",
+    re.I,
+)
+_FORBIDDEN_WORDS = re.compile(
+    r"permission denied|not permitted|read-only file|os error (?:1|13|30)\b", re.I
+)
+_DAMAGED_WORDS = re.compile(
+    r"not found:|no such file|failed to fill whole buffer|file size is too small|"
+    r"failed to decode|invalid magic|os error \d+",
+    re.I,
+)
+# where in its sources Lance raised an error
+_SOURCE_LINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 
 
 def sync_file(path: Path) -> None:
@@ -39,15 +61,31 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def replace_durably(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves either its old bytes or its new ones."""
+@contextmanager
+def replacing(path: Path, content: bytes) -> Iterator[None]:
+    """Write a file so that a crash leaves either its old bytes or its new ones.
+
+    The new bytes are on the disk when the block begins and take their place when it ends; if
+    the block raises, the old ones stay.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Write a file as :func:`replacing` does, with nothing in between."""
+    with replacing(path, content):
+        pass
 
 
 def sha256(path: Path) -> str:
@@ -56,28 +94,47 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def plain_words(error: BaseException) -> str:
+    """The first line of an error's message, without Lance's own source lines."""
+    return _SOURCE_LINE.sub("", (str(error).splitlines() or [type(error).__name__])[0])
+
+
+def is_damage(words: str) -> bool:
+    """Whether an error of Lance tells that a file is gone, cut short or garbled."""
+    return _DAMAGED_WORDS.search(words) is not None
+
+
 @contextmanager
 def disk_errors(path: Path, action: str) -> Iterator[None]:
-    """Turn operating system errors below into the package's own, with a remedy.
+    """Turn errors of the operating system and of Lance into the package's own, with a remedy.
 
     Raises:
         DiskError: the disk is full, over quota, or failed.
         ReadOnlyError: the folder may not be written.
+        IntegrityError: a file that was to be read is damaged.
     """
     try:
         yield
-    except (DiskError, ReadOnlyError):
+    except OscillinkError:
         raise
-    except OSError as error:
-        words = str(error)
-        if error.errno in _FULL or _FULL_WORDS.search(words):
+    except (OSError, ValueError, RuntimeError) as error:
+        words = plain_words(error)
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL or _FULL_WORDS.search(words):
             raise DiskError(
                 f"{path}: the disk is full, {action} was not done and the previous "
                 "generation stays live: free some space and run it again"
             ) from error
-        if error.errno in _FORBIDDEN or _FORBIDDEN_WORDS.search(words):
+        if number in _FORBIDDEN or _FORBIDDEN_WORDS.search(words):
             raise ReadOnlyError(
                 f"{path}: the folder cannot be written, {action} was not done: "
                 "change its permissions, or open it with read_only=True to search only"
             ) from error
-        raise DiskError(f"{path}: {action} failed: {words.splitlines()[0]}") from error
+        if is_damage(words):
+            raise IntegrityError(
+                f"{path}: {action} was not done, a file is damaged ({words}): verify the store "
+                "and restore the folder from a backup"
+            ) from error
+        if isinstance(error, OSError):
+            raise DiskError(f"{path}: {action} failed: {words}") from error
+        raise

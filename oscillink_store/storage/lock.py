@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from oscillink_store.errors import LockedError
+from oscillink_store.storage.files import disk_errors
 
 __all__ = ["LOCK_NAME", "writer_lock"]
 
@@ -36,15 +37,17 @@ def writer_lock(root: Path, timeout: float) -> Iterator[None]:
 
     Raises:
         LockedError: another process still holds it after ``timeout`` seconds.
+        DiskError, ReadOnlyError: the lock's file cannot be made or opened.
     """
     lock = FileLock(root / LOCK_NAME, timeout=timeout, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise LockedError(
-            f"{root}: {_holder(root)} is writing and did not finish within {timeout:g} s: "
-            "wait for it, or pass a longer lock_timeout"
-        ) from error
+    with disk_errors(root, "taking the writer's lock"):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise LockedError(
+                f"{root}: {_holder(root)} is writing and did not finish within {timeout:g} s: "
+                "wait for it, or pass a longer lock_timeout"
+            ) from error
     try:
         # beside the lock, whose own file the library empties whenever somebody tries it
         holder = {
@@ -52,8 +55,10 @@ def writer_lock(root: Path, timeout: float) -> Iterator[None]:
             "command": Path(sys.argv[0] or "python").name,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        (root / _HOLDER_NAME).write_text(json.dumps(holder), encoding="utf-8")
+        with suppress(OSError):  # only a courtesy: what is written next tells of a full disk
+            (root / _HOLDER_NAME).write_text(json.dumps(holder), encoding="utf-8")
         yield
     finally:
-        (root / _HOLDER_NAME).unlink(missing_ok=True)
+        with suppress(OSError):
+            (root / _HOLDER_NAME).unlink(missing_ok=True)
         lock.release()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oscillink_store.errors import FormatError, IntegrityError, NotAStoreError
-from oscillink_store.storage.files import replace_durably
+from oscillink_store.errors import DiskError, FormatError, IntegrityError, NotAStoreError
+from oscillink_store.storage.files import replace_durably, replacing, sha256, sync_directory
 
 __all__ = [
     "CURRENT_NAME",
@@ -23,15 +24,18 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "TableEntry",
+    "damage",
     "is_store",
     "manifest_path",
     "publish",
     "read_current",
+    "require_whole",
 ]
 
 FORMAT_VERSION = 1
 CURRENT_NAME = "CURRENT"
 _FOLDER = "manifests"
+_MANIFEST_NAME = re.compile(rf"{_FOLDER}/[0-9]+\.json")
 _KNOWN_FEATURES: frozenset[str] = frozenset()
 
 
@@ -130,6 +134,29 @@ class Manifest:
             ) from error
 
 
+def damage(root: Path, entry: FileEntry) -> str | None:
+    """What is wrong with a file, read whole; None when it is what was written."""
+    path = root / entry.path
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"{path} has {size} bytes where {entry.bytes} were written"
+        if sha256(path) != entry.sha256:
+            return f"{path} is not what was written: its checksum differs"
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None
+
+
+def require_whole(root: Path, entries: Iterable[FileEntry]) -> None:
+    """Raise IntegrityError for the first file that is not what was written."""
+    for entry in entries:
+        if problem := damage(root, entry):
+            raise IntegrityError(f"{problem}: restore the folder from a backup")
+
+
 def is_store(root: Path) -> bool:
     """Whether the folder holds a store."""
     return (root / CURRENT_NAME).is_file()
@@ -140,8 +167,14 @@ def manifest_path(root: Path, generation: int) -> Path:
     return root / _FOLDER / f"{generation:010d}.json"
 
 
-def publish(root: Path, manifest: Manifest) -> None:
-    """Make a generation live: write its manifest, then swap ``CURRENT``, both durably."""
+def publish(
+    root: Path, manifest: Manifest, before_swap: Callable[[], object] = lambda: None
+) -> None:
+    """Make a generation live: write its manifest, then swap ``CURRENT``, both durably.
+
+    ``before_swap`` is called when only the swap is left to do; if it raises, the generation
+    stays unpublished.
+    """
     path = manifest_path(root, manifest.generation)
     path.parent.mkdir(exist_ok=True)
     content = manifest.to_bytes()
@@ -150,7 +183,9 @@ def publish(root: Path, manifest: Manifest) -> None:
         "manifest": path.relative_to(root).as_posix(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    replace_durably(root / CURRENT_NAME, json.dumps(pointer).encode() + b"\n")
+    sync_directory(root)  # what the manifest names must be found there when CURRENT does
+    with replacing(root / CURRENT_NAME, json.dumps(pointer).encode() + b"\n"):
+        before_swap()
 
 
 def read_current(root: Path) -> Manifest:
@@ -160,12 +195,23 @@ def read_current(root: Path) -> Manifest:
         NotAStoreError: the folder holds no store.
         IntegrityError: ``CURRENT`` or the manifest is damaged.
         FormatError: see :meth:`Manifest.from_bytes`.
+        DiskError: they cannot be read.
     """
+    try:
+        return _read_current(root)
+    except OSError as error:
+        raise DiskError(
+            f"{error.filename or root} cannot be read, {error.strerror or error}: "
+            "check its permissions and the disk"
+        ) from error
+
+
+def _read_current(root: Path) -> Manifest:
     current = root / CURRENT_NAME
     for attempt in (1, 2):
         try:
             pointer = json.loads(current.read_bytes())
-            path = root / pointer["manifest"]
+            path = root / _MANIFEST_NAME.fullmatch(pointer["manifest"])[0]  # type: ignore[index]
             expected = pointer["sha256"]
         except FileNotFoundError as error:
             raise NotAStoreError(

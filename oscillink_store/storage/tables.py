@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
@@ -14,17 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.errors import IntegrityError, QueryError
-from oscillink_store.storage.files import sha256, sync_directory, sync_file
-from oscillink_store.storage.manifest import FileEntry, TableEntry
+from oscillink_store.storage.files import (
+    is_damage,
+    plain_words,
+    sha256,
+    sync_directory,
+    sync_file,
+)
+from oscillink_store.storage.manifest import FileEntry, TableEntry, require_whole
 
-__all__ = ["Table", "open_table", "write_table"]
+__all__ = ["VERSION_HINT", "Table", "open_table", "write_table"]
 
 _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
-_SOURCE_LINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 _PREFIX = re.compile(r"^(?:Invalid user input|Schema error|LanceError\([^)]*\)|Error [a-z ]+): ")
 _INTERNAL = re.compile(r",? ?(_rowid|_rowaddr|_rowoffset|_row_\w+_at_version)(?=[,.\s]|$)")
 _INDEX_NAME = "fulltext_idx"
+VERSION_HINT = "latest_version_hint.json"
+"""The one file of Lance that is written again and again, and only a hint."""
 
 _session: lance.Session | None = None
 
@@ -76,40 +84,51 @@ class Table:
 
         Raises:
             QueryError: the predicate cannot be used.
+            IntegrityError: a file is damaged.
         """
-        try:
-            return self._dataset.scanner(
-                columns=None if columns is None else list(columns), filter=where
-            ).to_table()
-        except (ValueError, OSError) as error:
-            raise _query_error(where, error) from error
+        return self._scan(where, columns=None if columns is None else list(columns))
 
     def matching(self, where: str) -> npt.NDArray[np.uint64]:
         """The row ids for which the SQL predicate ``where`` holds.
 
         Raises:
             QueryError: the predicate cannot be used.
+            IntegrityError: a file is damaged.
         """
-        try:
-            table = self._dataset.scanner(columns=[], filter=where, with_row_id=True).to_table()
-        except (ValueError, OSError) as error:
-            raise _query_error(where, error) from error
+        table = self._scan(where, columns=[], with_row_id=True)
         ids: npt.NDArray[np.uint64] = table["_rowid"].to_numpy()
         return ids
 
     def search_text(
         self, words: str, limit: int, where: str | None = None
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-        """Row ids and BM25 scores of up to ``limit`` full-text matches, best first."""
-        table = self._dataset.scanner(
+        """Row ids and BM25 scores of up to ``limit`` full-text matches, best first.
+
+        Raises:
+            QueryError: the predicate cannot be used.
+            IntegrityError: a file is damaged.
+        """
+        table = self._scan(
+            where,
             columns=["_score"],
             full_text_query=words,
             limit=limit,
             with_row_id=True,
-            filter=where,
             prefilter=where is not None,
-        ).to_table()
+        )
         return table["_rowid"].to_numpy(), table["_score"].to_numpy()
+
+    def _scan(self, where: str | None, **options: Any) -> pa.Table:
+        try:
+            return self._dataset.scanner(filter=where, **options).to_table()
+        except (ValueError, OSError, RuntimeError) as error:
+            words = plain_words(error)
+            if where is None or is_damage(words):
+                raise IntegrityError(
+                    f"{self.path} cannot be read ({words}): verify the store and restore the "
+                    "folder from a backup"
+                ) from error
+            raise _query_error(where, words) from error
 
     def entry(self, root: Path, known: Iterable[FileEntry] = ()) -> TableEntry:
         """The manifest entry of this version; checksums in ``known`` are not computed again.
@@ -126,8 +145,10 @@ class Table:
                 sync_file(path)
                 entry = FileEntry(path=relative, bytes=path.stat().st_size, sha256=sha256(path))
             files.append(entry)
-        for folder in sorted({(root / file.path).parent for file in files} | {self.path}):
-            sync_directory(folder)
+        folders = {folder for file in files for folder in (root / file.path).parents}
+        for folder in folders:
+            if folder.is_relative_to(self.path):
+                sync_directory(folder)
         return TableEntry(version=self.version, rows=self.count(), files=tuple(files))
 
     def _live_files(self) -> list[str]:
@@ -153,8 +174,9 @@ def open_table(path: Path, version: int) -> Table:
 
 
 def write_table(
-    path: Path,
-    base: int | None,
+    root: Path,
+    name: str,
+    before: TableEntry | None,
     rows: pa.Table,
     *,
     removed: npt.NDArray[np.uint64] | None = None,
@@ -163,29 +185,42 @@ def write_table(
     """Write a new version of a table and return it, opened.
 
     Args:
-        path: The table's folder.
-        base: The committed version to build on, or None to create the table anew. Whatever
-            an interrupted writer put on top of it is left behind.
-        rows: Rows to append; columns new to the table are null in its older rows.
+        root: The store.
+        name: The table's name.
+        before: The live version to build on, which is the latest one; None to create the table.
+        rows: Rows to append, with every column of the table; columns that it lacks are null
+            in its older rows, and its older values are cast to the types of ``rows``.
         removed: Row ids to delete first.
         fulltext: The column to index for full text, if any.
+
+    Raises:
+        IntegrityError: a file of the older rows is damaged and would be rewritten, or the
+            table has a later version.
     """
-    if base is None:
+    path = root / f"{name}.lance"
+    if before is None:
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted first commit left
         dataset = lance.write_dataset(rows, str(path), mode="create", enable_stable_row_ids=True)
     else:
-        dataset = lance.dataset(str(path), version=base)
-        if dataset.latest_version != base:
-            dataset.restore()
-            dataset = lance.dataset(str(path))
+        dataset = lance.dataset(str(path), version=before.version)
+        if dataset.latest_version != before.version:  # an append would go on top of that
+            raise IntegrityError(
+                f"{path} has version {dataset.latest_version} where {before.version} is the live "
+                "one: remove what another program wrote there"
+            )
         if removed is not None and len(removed):
             dataset.delete(f"_rowid IN ({', '.join(map(str, removed.tolist()))})")
-        known = set(dataset.schema.names)
-        extra = [column for column in rows.schema if column.name not in known]
-        if extra:
+        known = dataset.schema
+        if any(column.type != rows.schema.field(column.name).type for column in known):
+            require_whole(root, before.files)  # the damage would get a checksum of its own
+            dataset = lance.write_dataset(
+                _recast(dataset, rows.schema), str(path), mode="overwrite",
+                enable_stable_row_ids=True,
+            )  # fmt: skip
+        elif extra := [column for column in rows.schema if column.name not in known.names]:
             dataset.add_columns(pa.schema(extra))
         if rows.num_rows:
-            aligned = _aligned(rows, dataset.schema)
+            aligned = rows.select(dataset.schema.names)
             dataset = lance.write_dataset(aligned, str(path), mode="append")
     if fulltext is not None:
         dataset.create_scalar_index(
@@ -199,25 +234,30 @@ def write_table(
             ascii_folding=True,
             lower_case=True,
         )
-    return open_table(path, lance.dataset(str(path)).version)
+    # not through the shared session: this version is not live yet and may never be
+    return Table(path, lance.dataset(str(path)))
 
 
-def _aligned(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows[column.name].cast(column.type)
-        if column.name in rows.schema.names
-        else pa.nulls(rows.num_rows, column.type)
-        for column in schema
-    ]
-    return pa.table(columns, schema=schema)
+def _recast(dataset: lance.LanceDataset, schema: pa.Schema) -> pa.RecordBatchReader:
+    # All rows in the types of ``schema``, batch by batch: Lance itself changes only some types.
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in dataset.scanner().to_batches():
+            columns = [
+                batch.column(field.name).cast(field.type)
+                if field.name in batch.schema.names
+                else pa.nulls(batch.num_rows, field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def _query_error(where: str | None, error: Exception) -> QueryError:
-    words = _SOURCE_LINE.sub("", str(error).splitlines()[0])
+def _query_error(where: str, words: str) -> QueryError:
     while (shorter := _PREFIX.sub("", words)) != words:
         words = shorter
     words = _INTERNAL.sub("", words).strip().rstrip(".")
     return QueryError(
-        f"where: {where!r} cannot be used: {words}: name metadata columns and compare them, "
-        "as in \"lang = 'en' AND year >= 2020\""
+        f"where: {where!r:.200} cannot be used: {words:.400}: name metadata columns and compare "
+        "them, as in \"lang = 'en' AND year >= 2020\""
     )
