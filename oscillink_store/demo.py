@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -105,7 +106,8 @@ def _fill(store: Store, progress: Progress | None) -> IngestReport | None:
                 f"{store.path} is a store of other things: pass another place with --store"
             )
         return None
-    rows = stdlib_docs()
+    parsed = None if progress is None else partial(progress, "parse")
+    rows = stdlib_docs(progress=parsed)
     if not rows:
         raise InputError(
             f"{standard_library()} holds no sources of the standard library: run the demo with "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Documented", "standard_library", "stdlib_docs"]
 
@@ -57,11 +57,14 @@ def standard_library() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
 
 
-def stdlib_docs(root: Path | None = None) -> list[Documented]:
+def stdlib_docs(
+    root: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[Documented]:
     """Read every documented public module, class, function and method below ``root``.
 
     Args:
         root: A folder of Python sources, by default :func:`standard_library`.
+        progress: Called with the number of files done and of all files.
 
     Returns:
         Rows module by module, the modules in the order of their files. The text is the
@@ -74,13 +77,16 @@ def stdlib_docs(root: Path | None = None) -> list[Documented]:
     """
     root = standard_library() if root is None else root
     rows: dict[str, Documented] = {}
-    for path in _sources(root):
+    sources = _sources(root)
+    for done, path in enumerate(sources, 1):
         relative = path.relative_to(root)
         module = _module_name(relative.parts)
         tree = None if module is None else _parse(path)
         if module is not None and tree is not None:
             for row in _documented(tree, relative, module):
                 rows.setdefault(row["id"], row)
+        if progress is not None:
+            progress(done, len(sources))
     for row in rows.values():
         row["links"] = [link for link in row["links"] if link in rows and link != row["id"]]
     return list(rows.values())

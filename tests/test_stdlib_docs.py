@@ -184,6 +184,13 @@ def test_tests_packages_and_broken_files_are_left_out(tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == ["good", "odd"]
 
 
+def test_progress_counts_files(tmp_path: Path) -> None:
+    _tree(tmp_path, {"a.py": "", "b.py": "def (:\n", "_c.py": "", "test/d.py": ""})
+    calls: list[tuple[int, int]] = []
+    stdlib_docs(tmp_path, lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_a_folder_without_sources_gives_nothing(tmp_path: Path) -> None:
     assert stdlib_docs(tmp_path) == []
     assert stdlib_docs(tmp_path / "missing") == []

@@ -11,17 +11,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-__all__ = ["WIDTH", "bars", "complain", "flush", "note", "output", "print_json", "use_utf8"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = [
+    "WIDTH", "bars", "complain", "flush", "note", "print_json", "show", "use_utf8", "width",
+]  # fmt: skip
 
 WIDTH = 100
 """Columns that the output takes at most, and takes where nobody says how many there are."""
 
 _LABELS = {
+    "parse": "parsing sources",
     "read": "reading",
     "embed": "embedding",
     "next": "relation next",
@@ -43,9 +49,9 @@ def use_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def output() -> Console:
-    """Give a console on standard output, not wider than :data:`WIDTH`."""
-    return _console(stderr=False)
+def width() -> int:
+    """Give the columns that there are for standard output, :data:`WIDTH` at most."""
+    return _console(stderr=False).width
 
 
 def _console(*, stderr: bool) -> Console:
@@ -55,6 +61,20 @@ def _console(*, stderr: bool) -> Console:
     else:
         console.width = WIDTH
     return console
+
+
+def show(renderable: RenderableType = "", *, style: str = "", wrap: bool = True) -> None:
+    """Print on standard output; into a file without the spaces that pad a terminal's lines.
+
+    Without ``wrap`` a line that is too long is left to the terminal, so that it can be copied.
+    """
+    console = _console(stderr=False)
+    if console.is_terminal:
+        console.print(renderable, style=style, soft_wrap=not wrap)
+        return
+    with console.capture() as captured:
+        console.print(renderable, style=style, soft_wrap=not wrap)
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
 def note(line: str) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import bars, output, print_json
+from oscillink_store.cli.console import bars, print_json, show, width
 from oscillink_store.cli.ingest_command import print_report, report_document
 from oscillink_store.cli.inspect_commands import AsJson
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.text import Text
 
     from oscillink_store.demo import Answer, Tour
     from oscillink_store.model import IngestReport, SearchResult
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _WAYS = {
-    "vector": "the embeddings nearest to the question's, by cosine",
-    "hybrid": "cosine and full-text relevance (BM25), added",
-    "lattice": "hybrid, and the evidence of its 3 best flows along the edges between texts",
+    "vector": "nearest to the question by the cosine of their embeddings",
+    "hybrid": "by cosine and full-text relevance (BM25), added up",
+    "lattice": "hybrid, then the evidence of the three best flows along the edges between texts",
 }
-_LEXICAL = (
-    "The embedder is the built-in 'hash': lexical, it knows spellings and no meanings, and needs "
-    "no model."
+_HONEST = (
+    "The embedder is the built-in 'hash': no model, it knows spellings and no meanings. The "
+    "questions were chosen because the ways differ on them."
 )
 
 
@@ -47,49 +47,47 @@ def demo(
 
     started = time.perf_counter()
     if not as_json:
-        _title()
+        _heading(f"1  A store of the standard library of Python {platform.python_version()}")
     with bars() as progress:
         opened, report = open_demo(store, progress)
     with opened:
         if not as_json:
-            _filling(store, len(opened), report)
+            _filled(store, len(opened), report)
         shown = tour(opened)
     seconds = time.perf_counter() - started
     if as_json:
         print_json(_document(store, report, shown, seconds))
-    else:
-        _show(store, shown, seconds)
+        return
+    _heading("2  Three questions, three ways")
+    _legend()
+    for answer in shown.answers:
+        _side_by_side(answer)
+    _heading("3  The same in SQL")
+    _sql(shown)
+    _heading("4  The receipt")
+    _receipt(shown)
+    _heading("5  Now you")
+    _next(store, seconds)
 
 
-def _title() -> None:
+def _heading(text: str) -> None:
     from rich.rule import Rule
 
-    version = platform.python_version()
-    output().print(Rule(f"The standard library of Python {version}, as a store", align="left"))
+    show(Rule(text, align="left", style="bold"))
 
 
-def _filling(store: Path, anchors: int, report: "IngestReport | None") -> None:
+def _filled(store: Path, anchors: int, report: "IngestReport | None") -> None:
     if report is None:
-        output().print(
-            f"{store} is there already with {anchors:,} docstrings and is used again; "
-            f"rm -r {shlex.quote(str(store))} to start anew.\n"
+        show(
+            f"{store} is there already, with {anchors:,} docstrings, and is used again; "
+            f"to start anew: rm -r {shlex.quote(str(store))}\n"
         )
     else:
         print_report(report, str(store))
-        output().print()
+        show()
 
 
-def _show(store: Path, shown: "Tour", seconds: float) -> None:
-    console = output()
-    _legend(console)
-    for answer in shown.answers:
-        _side_by_side(console, answer)
-    _sql(console, shown)
-    _receipt(console, shown)
-    _next(console, store, seconds)
-
-
-def _legend(console: "Console") -> None:
+def _legend() -> None:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -97,96 +95,81 @@ def _legend(console: "Console") -> None:
     table.add_column()
     for way, meaning in _WAYS.items():
         table.add_row(way, meaning)
-    console.print(table)
-    console.print(f"{_LEXICAL}\n", style="dim")
+    show(table)
+    show(f"{_HONEST}\n", style="dim")
 
 
-def _side_by_side(console: "Console", answer: "Answer") -> None:
+def _side_by_side(answer: "Answer") -> None:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(
-        title=Text(f"“{answer.question}”", style="bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        expand=True,
-        pad_edge=False,
-    )
     ways = {"vector": answer.vector, "hybrid": answer.hybrid, "lattice": answer.lattice}
+    table = Table(box=box.HORIZONTALS, expand=True, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     for way in ways:
-        table.add_column(way, ratio=1)
-    width = (console.width - 12) // len(ways)
+        table.add_column(way, ratio=1, no_wrap=True)
+    room = (width() - 12) // len(ways)
     known = {*answer.vector.ids, *answer.hybrid.ids}
     for place in range(max(map(len, ways.values()))):
-        cells = [
-            _cell(result, place, width, new=way == "lattice" and result.ids[place] not in known)
-            for way, result in ways.items()
-        ]
+        cells = [_cell(result, place, room, known) for result in ways.values()]
         table.add_row(str(place + 1), *cells)
-    console.print(table)
+    show(answer.question, style="bold")
+    show(table)
     for link in answer.connections:
         if link.hit not in known:
-            console.print(
-                f"  {link.hit} —{link.relation}— {link.other}", style="green", soft_wrap=True
-            )
-    console.print()
+            show(f"+ {link.hit}, by '{link.relation}' to {link.other}", style="green", wrap=False)
+    show()
 
 
-def _cell(result: "SearchResult", place: int, width: int, *, new: bool) -> Any:
+def _cell(result: "SearchResult", place: int, room: int, known: set[str]) -> "Text | str":
     from rich.text import Text
 
     if place >= len(result):
         return ""
     name = result[place].id
-    if len(name) > width:
-        name = f"…{name[1 - width :]}"
-    return Text(name, style="green" if new else "")
+    short = name if len(name) <= room else f"…{name[1 - room :]}"
+    return Text(short, style="" if name in known else "green")
 
 
-def _sql(console: "Console", shown: "Tour") -> None:
-    from rich.panel import Panel
+def _sql(shown: "Tour") -> None:
     from rich.syntax import Syntax
     from rich.table import Table
 
-    console.print("The same from DuckDB, after oscillink_store.attach(con, store):", style="bold")
-    console.print(Syntax(shown.statement, "sql", background_color="default", word_wrap=True))
-    table = Table(box=None, pad_edge=False)
+    show(Syntax(shown.statement, "sql", background_color="default", word_wrap=True))
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("rank", justify="right")
     table.add_column("id")
     table.add_column("score", justify="right")
     for rank, name, score in shown.rows:
         table.add_row(str(rank), name, f"{score:.3f}")
-    console.print(Panel.fit(table))
-    console.print(
-        "These are the lattice's hits, in its order.\n"
-        if shown.same
-        else "These are NOT the lattice's hits: please report that.\n"
-    )
+    show()
+    show(table)
+    if shown.same:
+        show("DuckDB gives what Store.search gave: the same texts in the same order.\n")
+    else:
+        show("DuckDB gives other texts than Store.search gave: please report that.\n")
 
 
-def _receipt(console: "Console", shown: "Tour") -> None:
-    console.print("Every search leaves a receipt; that of the first question:", style="bold")
-    console.print(shown.answers[0].lattice.receipt.summary(), soft_wrap=True)
+def _receipt(shown: "Tour") -> None:
+    show(shown.answers[0].lattice.receipt.summary(), wrap=False)
     check = shown.check
     counted = f"{check.files} files and {check.receipts} receipts"
     if check.ok:
-        console.print(f"Its hashes hold, and so do the store's: {counted} verified.\n")
+        show(f"Its hashes hold, and so do the store's: {counted} verified.\n")
     else:
-        console.print(f"The store is damaged ({counted} read): {'; '.join(check.problems)}\n")
+        show(f"The store is damaged ({counted} read): {'; '.join(check.problems)}\n")
 
 
-def _next(console: "Console", store: Path, seconds: float) -> None:
+def _next(store: Path, seconds: float) -> None:
     place = shlex.quote(str(store))
-    console.print(f"Done in {seconds:.1f} s. The store lies in {store.resolve()}", style="bold")
+    show(f"The store lies in {store.resolve()}; all of this took {seconds:.1f} s. Try:")
     for line in (
-        f'oscillink-store search {place} "your question" --receipt',
-        f'oscillink-store search {place} "temporary files" --where "kind = \'class\'"',
-        f'oscillink-store sql {place} "FROM coherent_edges LIMIT 5"',
-        f"oscillink-store verify {place}",
+        f'search {place} "How do I wait for several tasks?" --receipt',
+        f'search {place} "temporary file" --where "kind = \'class\'"',
+        f"sql {place} \"FROM coherent_edges WHERE relation = 'link' LIMIT 5\"",
+        f"verify {place}",
     ):
-        console.print(f"  {line}", soft_wrap=True)
+        show(f"  oscillink-store {line}", style="bold", wrap=False)
 
 
 def _document(
@@ -200,14 +183,9 @@ def _document(
         "questions": [
             {
                 "question": answer.question,
-                **{
-                    way: [{"rank": h.rank, "id": h.id, "score": h.score} for h in result]
-                    for way, result in (
-                        ("vector", answer.vector),
-                        ("hybrid", answer.hybrid),
-                        ("lattice", answer.lattice),
-                    )
-                },
+                "vector": _ranking(answer.vector),
+                "hybrid": _ranking(answer.hybrid),
+                "lattice": _ranking(answer.lattice),
                 "connections": [
                     {"hit": link.hit, "relation": link.relation, "other": link.other}
                     for link in answer.connections
@@ -221,5 +199,14 @@ def _document(
             "same_as_lattice": shown.same,
         },
         "receipt": {"id": receipt.id, "hash": receipt.hash, "delta_h": receipt.delta_h},
-        "verified": {"ok": shown.check.ok, "problems": list(shown.check.problems)},
+        "verified": {
+            "ok": shown.check.ok,
+            "files": shown.check.files,
+            "receipts": shown.check.receipts,
+            "problems": list(shown.check.problems),
+        },
     }
+
+
+def _ranking(result: "SearchResult") -> list[dict[str, Any]]:
+    return [{"rank": hit.rank, "id": hit.id, "score": hit.score} for hit in result]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import bars, note, output, print_json
+from oscillink_store.cli.console import bars, note, print_json, show
 from oscillink_store.cli.inspect_commands import AsJson
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields, IngestReport
@@ -163,4 +163,4 @@ def print_report(report: IngestReport, name: str) -> None:
     seconds = [(stage, f"{spent:.2f}") for stage, spent in report.seconds.items()]
     for cells in itertools.zip_longest(anchors, edges, seconds, fillvalue=("", "")):
         table.add_row(*itertools.chain.from_iterable(cells))
-    output().print(table)
+    show(table)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import bars, output, print_json
+from oscillink_store.cli.console import bars, print_json, show
 from oscillink_store.cli.opening import open_existing
 
 __all__ = ["stats", "verify"]
@@ -29,7 +29,7 @@ def stats(store: StorePath, as_json: AsJson = False) -> None:
     table.add_column(overflow="fold")
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), _shown(name, value))
-    output().print(table)
+    show(table)
 
 
 def _shown(name: str, value: Any) -> str:
@@ -59,16 +59,15 @@ def verify(store: StorePath, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"ok": report.ok, **asdict(report)})
     else:
-        console = output()
         checked = (
             f"generation {report.generation}: {report.files:,} files ({_size(report.bytes)}), "
             f"{report.receipts:,} receipts"
         )
         if report.ok:
-            console.print(f"whole: {checked}", style="green")
+            show(f"whole: {checked}", style="green")
         else:
-            console.print(f"damaged: {checked}", style="bold red")
+            show(f"damaged: {checked}", style="bold red")
             for problem in report.problems:
-                console.print(f"  {problem}", soft_wrap=True)
+                show(f"  {problem}", wrap=False)
     if not report.ok:
         raise typer.Exit(1)

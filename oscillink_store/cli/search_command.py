@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import note, output, print_json
+from oscillink_store.cli.console import note, print_json, show
 from oscillink_store.cli.inspect_commands import AsJson, StorePath
 from oscillink_store.cli.opening import open_existing
 from oscillink_store.cli.snippet import snippet, words
@@ -113,12 +113,10 @@ def _print(
     question: str | None, result: SearchResult, *, recorded: bool, whole_receipt: bool
 ) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    console = output()
     sought = words(question or "")
     if not result.hits:
-        console.print("No anchor matches.")
+        show("No anchor matches.")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column(justify="right")
@@ -126,13 +124,13 @@ def _print(
     for hit in result:
         table.add_row(str(hit.rank), f"{hit.score:.3f}", _body(hit, sought))
     if result.hits:
-        console.print(table)
+        show(table)
     receipt = result.receipt
     if whole_receipt:
-        console.print(Text(receipt.summary(), style="dim"), soft_wrap=True)
+        show(receipt.summary(), style="dim", wrap=False)
     else:
         delta_h = "none" if receipt.delta_h is None else f"{receipt.delta_h:.4g}"
-        console.print(
+        show(
             f"receipt {receipt.id}{'' if recorded else ' (not recorded)'}: {len(result)} of "
             f"{len(receipt.candidate_ids)} candidates, ΔH {delta_h}, "
             f"{result.seconds * 1000:.1f} ms",

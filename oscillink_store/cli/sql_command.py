@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import output, print_json
+from oscillink_store.cli.console import print_json, width
 from oscillink_store.cli.inspect_commands import AsJson, StorePath
 from oscillink_store.cli.opening import open_existing
 from oscillink_store.errors import QueryError
@@ -51,7 +51,7 @@ def sql(
             if as_json:
                 print_json([] if relation is None else run_sql(relation))
             elif relation is not None:
-                relation.show(max_width=output().width, max_rows=rows)
+                relation.show(max_width=width(), max_rows=rows)
         except duckdb.Error as error:
             raise QueryError(_line(error)) from error
         finally:
