@@ -29,13 +29,13 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from oscillink_store.stdlib_docs import stdlib_docs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import oscillink_store as osc
 from oscillink_store.engine.candidates import dense_matches
+from oscillink_store.stdlib_docs import stdlib_docs
 
 DIMENSION = 384
 WANTED_RECALL = 0.95

@@ -135,9 +135,7 @@ def rankers(
 
     return {
         "cosine": cosine,
-        "bm25": lambda text, psi, where: (
-            store.search(text, k=10, where=where, parameters=plain).ids
-        ),
+        "bm25": lambda text, _, where: store.search(text, k=10, where=where, parameters=plain).ids,
         "hybrid": lambda text, psi, where: (
             store.search(text, vector=psi, k=10, where=where, parameters=plain).ids
         ),
