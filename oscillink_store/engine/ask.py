@@ -44,8 +44,8 @@ def build_query(
     """
     if text is None and vector is None:
         raise QueryError("search: neither text nor vector is given: pass one or both")
-    if text is not None and (not isinstance(text, str) or not text.strip()):
-        raise QueryError(f"text is {text!r}: pass the question as a non-empty string")
+    if text is not None:
+        _check_text(text)
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
     if label is not None and not isinstance(label, str):
@@ -69,11 +69,26 @@ def build_query(
     )
 
 
+def _check_text(text: str) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise QueryError(f"text is {text!r}: pass the question as a non-empty string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(
+            f"text holds {text[error.start]!r} at {error.start}, which is no Unicode character: "
+            "decode the question with its own encoding first"
+        ) from error
+
+
 def _unit(vector: npt.ArrayLike, dimension: int | None, name: str) -> npt.NDArray[np.float32]:
     try:
-        array = np.asarray(vector, np.float64)
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"{name} is not a list of numbers: pass {dimension} numbers") from error
+        # asarray would drop the imaginary parts of an array with no more than a warning
+        array = None if np.iscomplexobj(vector) else np.asarray(vector, np.float64)
+    except (TypeError, ValueError):
+        array = None
+    if array is None:
+        raise QueryError(f"{name} is not a list of numbers: pass {dimension or 'D'} real numbers")
     if array.ndim == 2 and len(array) == 1:
         array = array[0]
     if array.ndim != 1 or (dimension is not None and len(array) != dimension):
@@ -83,7 +98,8 @@ def _unit(vector: npt.ArrayLike, dimension: int | None, name: str) -> npt.NDArra
         )
     if not np.isfinite(array).all():
         raise QueryError(f"{name} holds NaN or infinity: pass finite numbers")
-    length = float(np.sqrt((array * array).sum()))
-    if length == 0.0:
+    peak = float(np.abs(array).max(initial=0.0))
+    if peak == 0.0:
         raise QueryError(f"{name} is all zeros, which has no direction: pass another vector")
-    return np.ascontiguousarray(array / length, np.float32)
+    array = array / peak  # squares of very large or small numbers would leave float64
+    return np.ascontiguousarray(array / np.sqrt((array * array).sum()), np.float32)

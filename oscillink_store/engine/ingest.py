@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.engine.fold import prepare_fold
-from oscillink_store.engine.plan import Comparison, compare, plan
+from oscillink_store.engine.opening import matching_embedder
+from oscillink_store.engine.plan import CARRIED, Comparison, compare, plan
 from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.rows import Normalizer, read_rows
 from oscillink_store.engine.snapshot import Snapshot
@@ -26,7 +27,7 @@ from oscillink_store.receipts.content import ingest_content
 from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage.commit import commit
 from oscillink_store.storage.lock import writer_lock
-from oscillink_store.storage.manifest import Manifest, read_current
+from oscillink_store.storage.manifest import Manifest, read_current, require_whole
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["ingest"]
@@ -58,7 +59,7 @@ def ingest(
     root: Path,
     source: object,
     *,
-    fields: Fields,
+    fields: Fields | None,
     embedder: Embedder | None,
     ledger: Ledger,
     lock_timeout: float,
@@ -69,11 +70,16 @@ def ingest(
     clock = _Clock()
     with writer_lock(root, lock_timeout):
         snapshot = Snapshot(root, read_current(root))
+        fields = fields or snapshot.fields
+        embedder = matching_embedder(root, snapshot.manifest, embedder)
         with clock.stage("read"):
             incoming = _read(source, fields, snapshot, embedder, report)
         batch = compare(snapshot, incoming)
-        if batch.fresh.num_rows == 0:
+        if batch.fresh.num_rows == 0 and set(fields.facets) == set(snapshot.fields.facets):
             return _report(snapshot.manifest, batch, clock, None)
+        # what is damaged must not be copied into a generation with checksums of its own
+        segments = snapshot.manifest.segments
+        require_whole(root, [segments[name] for name in CARRIED if name in segments])
         with clock.stage("embed"):
             batch = _with_vectors(batch, embedder, report)
         with clock.stage("lattice"):
@@ -111,9 +117,10 @@ def _read(
     report: Progress,
 ) -> pa.Table:
     reader = open_source(source, fields)
-    normalizer = Normalizer(
-        fields, dimension=snapshot.manifest.dimension, needs_vector=embedder is None
-    )
+    dimension = snapshot.manifest.dimension
+    if dimension is None and embedder is not None:
+        dimension = embedder.dimension
+    normalizer = Normalizer(fields, dimension=dimension, needs_vector=embedder is None)
     table = read_rows(reader, normalizer, lambda rows: report("read", rows, reader.rows))
     if not table.num_rows:
         raise InputError(f"{reader.name} has no rows: give a source with at least one")
@@ -123,7 +130,7 @@ def _read(
 def _with_vectors(batch: Comparison, embedder: Embedder | None, report: Progress) -> Comparison:
     # Only rows that are new to the store are embedded.
     fresh = batch.fresh
-    if "vector" in fresh.schema.names or embedder is None:
+    if "vector" in fresh.schema.names or embedder is None or fresh.num_rows == 0:
         return batch
     texts = fresh["fulltext"].to_pylist()
     vectors = np.empty((len(texts), embedder.dimension), np.float32)

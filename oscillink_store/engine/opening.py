@@ -9,9 +9,10 @@ from pathlib import Path
 
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.embed.resolve import resolve
-from oscillink_store.errors import EmbedderError, NotAStoreError, ReadOnlyError
+from oscillink_store.errors import DiskError, EmbedderError, NotAStoreError, ReadOnlyError
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.storage.commit import create
+from oscillink_store.storage.files import disk_errors
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import Manifest, is_store
 
@@ -45,14 +46,28 @@ def open_folder(root: Path, first: Manifest, *, read_only: bool) -> None:
     Raises:
         NotAStoreError: a file, or a folder that holds other things.
         ReadOnlyError: there is nothing, and it may not be created.
+        DiskError: the folder cannot be read, or the disk is full.
     """
+    try:
+        exists = _is_store(root)
+    except OSError as error:
+        raise DiskError(
+            f"{root} cannot be read, {error.strerror or error}: check its permissions and the disk"
+        ) from error
+    if not exists:
+        if read_only:
+            raise NotAStoreError(f"{root} holds no store to open read-only: check the path")
+        _create(root, first)
+    elif not read_only and not os.access(root, os.W_OK):
+        raise ReadOnlyError(
+            f"{root}: the folder cannot be written, so receipts could not be recorded: "
+            "change its permissions, or pass read_only=True to search without recording"
+        )
+
+
+def _is_store(root: Path) -> bool:
     if is_store(root):
-        if not read_only and not os.access(root, os.W_OK):
-            raise ReadOnlyError(
-                f"{root}: the folder cannot be written, so receipts could not be recorded: "
-                "change its permissions, or pass read_only=True to search without recording"
-            )
-        return
+        return True
     if root.exists() and not root.is_dir():
         raise NotAStoreError(f"{root} is a file: pass the folder of a store, or a new path")
     if root.exists() and {path.name for path in root.iterdir()} - _OWN_NAMES:
@@ -60,18 +75,27 @@ def open_folder(root: Path, first: Manifest, *, read_only: bool) -> None:
             f"{root} is not a store (it holds other files and no CURRENT): pass the folder of "
             "a store, or a path that does not exist yet to create one"
         )
-    if read_only:
-        raise NotAStoreError(f"{root} holds no store to open read-only: check the path")
+    return False
+
+
+def _create(root: Path, first: Manifest) -> None:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        with disk_errors(root, "creating the store"):
+            root.mkdir(parents=True, exist_ok=True)
         with writer_lock(root, timeout=10.0):
             if not is_store(root):
                 create(root, first)
-    except PermissionError as error:
+    except ReadOnlyError as error:
         raise ReadOnlyError(
             f"{root}: a store cannot be created here, the folder cannot be written: "
             "change its permissions or pass another path"
         ) from error
+    except DiskError as error:
+        if isinstance(error.__cause__, NotADirectoryError | FileExistsError):
+            raise NotAStoreError(
+                f"{root} lies below a file: pass the folder of a store, or a new path"
+            ) from error
+        raise
 
 
 def matching_embedder(root: Path, manifest: Manifest, given: Embedder | None) -> Embedder | None:

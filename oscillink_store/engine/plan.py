@@ -23,13 +23,16 @@ from oscillink_store.model import RELATIONS, Fields, Parameters
 from oscillink_store.storage.commit import AnchorChange
 from oscillink_store.storage.schemas import anchors_schema, conform, merge_metadata, metadata_schema
 
-__all__ = ["Comparison", "compare", "plan"]
+__all__ = ["CARRIED", "Comparison", "compare", "plan"]
 
 Progress = Callable[[str, int, int | None], None]
 
 # Columns of the anchors table that the rows segment leaves out: the vectors have a segment
 # of their own, and the full-text column repeats title and text.
 _NOT_IN_ROWS = ("vector", "fulltext")
+
+CARRIED = ("rows", "vectors", "gates", "row_ids")
+"""The segments whose surviving rows go into the next generation as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +96,7 @@ def plan(
     """
     fresh = batch.fresh
     fresh_rows = fresh.drop_columns([name for name in _NOT_IN_ROWS if name in fresh.schema.names])
-    vectors = _vectors(fresh)
+    vectors = _vectors(fresh, snapshot.manifest.dimension or 0)
     gates = fresh["gate"].to_numpy().astype(np.float32)
     removed = np.empty(0, np.uint64)
     rows = fresh_rows
@@ -164,12 +167,13 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
 
-def _vectors(table: pa.Table) -> npt.NDArray[np.float32]:
+def _vectors(table: pa.Table, dimension: int) -> npt.NDArray[np.float32]:
+    if table.num_rows == 0:
+        return np.empty((0, dimension), np.float32)
     column = table["vector"]
     size = column.type.list_size
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    joined = np.concatenate(flat) if flat else np.empty(0, np.float32)
-    return np.ascontiguousarray(joined.reshape(-1, size), dtype=np.float32)
+    return np.ascontiguousarray(np.concatenate(flat).reshape(-1, size), dtype=np.float32)
 
 
 def _corpus(rows: pa.Table, vectors: npt.NDArray[np.float32]) -> Corpus:

@@ -18,8 +18,9 @@ _PIECES = re.compile(
       | (?P<tick>`[^`]*`)                # a name quoted Lance's way
       | (?P<open>['"`])                  # a quotation that never ends
       | (?P<end>;|--|/\*)                # the end of the expression
-      | (?P<volatile>\b(?:random|rand|uuid|now|current_date|current_time|current_timestamp|today)\b
-          \s*(?:\(|$|(?=[\s<>=!)])))""",
+      | (?P<gap>[?$])                    # a place for a value that nobody fills
+      | \b(?P<volatile>(?:random|rand|uuid|now|today)(?=\s*\()
+          |current_date|current_time|current_timestamp)\b""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -28,8 +29,9 @@ def predicate(where: str) -> str:
     """The predicate in Lance's spelling.
 
     Raises:
-        QueryError: not text, empty, more than one expression, an unfinished quotation, or a
-            function whose value changes from call to call (a receipt could not be replayed).
+        QueryError: not text, empty, more than one expression, an unfinished quotation, a
+            parameter, or a function whose value changes from call to call (a receipt could not
+            be replayed).
     """
     if not isinstance(where, str) or not where.strip():
         raise QueryError(
@@ -46,11 +48,15 @@ def predicate(where: str) -> str:
             raise QueryError(
                 f"where: {where!r} holds {piece['end']!r}: pass one expression, without comments"
             )
-        if piece["volatile"]:
-            name = piece["volatile"].rstrip("( ")
+        if piece["gap"]:
             raise QueryError(
-                f"where: {where!r} uses {name}, whose value changes from call to call: "
-                "write the value itself"
+                f"where: {where!r} holds {piece['gap']!r} outside of quotes: write the value "
+                "itself, there are no parameters"
+            )
+        if piece["volatile"]:
+            raise QueryError(
+                f"where: {where!r} uses {piece['volatile']}, whose value changes from call to "
+                "call: write the value itself, or quote the name if it is a column"
             )
         if piece["name"] is not None:
             return f"`{piece['name'].replace(chr(34) * 2, chr(34))}`"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine.predicate import predicate
-from oscillink_store.errors import MissingError
+from oscillink_store.errors import MissingError, QueryError
 from oscillink_store.lattice.graph import Csr
 from oscillink_store.lattice.names import NameIndex
 from oscillink_store.model import Fields, Parameters
@@ -171,7 +171,10 @@ class Snapshot:
 
         Raises:
             MissingError: an id is not in the store.
+            QueryError: an id is no text.
         """
+        for wrong in (item for item in ids if not isinstance(item, str)):
+            raise QueryError(f"id {wrong!r} is a {type(wrong).__name__}: pass ids as strings")
         wanted = pa.array(ids, pa.string())
         if len(self) == 0:
             found = pa.nulls(len(wanted), pa.int32())
@@ -196,9 +199,10 @@ class Snapshot:
             if mask is not None:
                 self._masks.move_to_end(where)
                 return mask
+        condition = predicate(where)
         mask = np.zeros(len(self), np.uint8)
         if len(self):
-            mask[self.rows_of(self.anchors.matching(predicate(where)))] = 1
+            mask[self.rows_of(self.anchors.matching(condition))] = 1
         with self._masks_guard:
             self._masks[where] = mask
             while len(self._masks) > _MASKS:

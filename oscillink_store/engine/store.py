@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,17 @@ import pyarrow as pa
 
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.ask import build_query
+from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder, new_manifest, open_folder
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
 from oscillink_store.model import Durability, Fields, IngestReport, Parameters, SearchResult
-from oscillink_store.storage.manifest import CURRENT_NAME, read_current
+from oscillink_store.storage.schemas import RESERVED_COLUMNS, anchors_schema
 from oscillink_store.storage.wal import Ledger
 
 if TYPE_CHECKING:
+    from oscillink_store.embed.protocol import Embedder
     from oscillink_store.model import VerifyReport
 
 __all__ = ["Store", "connect"]
@@ -66,6 +68,8 @@ def connect(
         EmbedderError: the embedder is not the one that the store was filled with.
         ReadOnlyError: the store would have to be created in a folder that cannot be written.
     """
+    if durability not in get_args(Durability):
+        raise QueryError(f"durability is {durability!r}: use 'sync', 'batch' or 'off'")
     root = Path(path)
     open_folder(root, new_manifest(fields, parameters), read_only=read_only)
     return Store(
@@ -99,15 +103,13 @@ class Store:
         self.path = root
         self.read_only = read_only
         self._lock_timeout = lock_timeout
-        self._guard = threading.RLock()
-        self._stamp: tuple[int, int] = (0, 0)
-        self._snapshot = self._load()
-        manifest = self._snapshot.manifest
-        self._embedder = matching_embedder(
-            root, manifest, None if embedder is None else resolve(embedder)
-        )
-        self.fields = fields or self._snapshot.fields
-        self.parameters = parameters or self._snapshot.parameters
+        self._ingesting = threading.RLock()
+        self._live = Live(root)
+        snapshot = self._live.last
+        self._embedder = None if embedder is None else resolve(embedder)
+        self._matched = _Matched(snapshot, self._match(snapshot))
+        self._fields = fields
+        self.parameters = parameters or snapshot.parameters
         self._ledger = Ledger(root / "receipts", durability="off" if read_only else durability)
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="oscillink-fulltext")
         self._closed = False
@@ -123,7 +125,7 @@ class Store:
     def __repr__(self) -> str:
         if self._closed:
             return f"<Store {self.path} closed>"
-        snapshot = self._snapshot
+        snapshot = self._live.last
         return f"<Store {self.path} generation={snapshot.generation} anchors={len(snapshot)}>"
 
     def __len__(self) -> int:
@@ -152,7 +154,12 @@ class Store:
     @property
     def has_embedder(self) -> bool:
         """Whether texts can be turned into vectors."""
-        return self._embedder is not None
+        return self._embedder_for(self.current()) is not None
+
+    @property
+    def fields(self) -> Fields:
+        """Which columns play which part in the next ingest, unless it is told otherwise."""
+        return self._fields or self.current().fields
 
     def current(self) -> Snapshot:
         """The live generation; picks up what another process has committed.
@@ -162,14 +169,17 @@ class Store:
         """
         if self._closed:
             raise ClosedError(f"{self.path}: the store is closed: connect to it again")
-        if self._stamp != _stamp(self.path):
-            with self._guard:
-                self._snapshot = self._load()
-        return self._snapshot
+        return self._live.snapshot()
 
-    def _load(self) -> Snapshot:
-        self._stamp = _stamp(self.path)
-        return Snapshot(self.path, read_current(self.path))
+    def _match(self, snapshot: Snapshot) -> Embedder | None:
+        return matching_embedder(self.path, snapshot.manifest, self._embedder)
+
+    def _embedder_for(self, snapshot: Snapshot) -> Embedder | None:
+        # checked once per generation, as another process may have filled the store meanwhile
+        matched = self._matched
+        if matched.snapshot is not snapshot:
+            matched = self._matched = _Matched(snapshot, self._match(snapshot))
+        return matched.embedder
 
     def ingest(
         self,
@@ -198,17 +208,17 @@ class Store:
         from oscillink_store.engine.ingest import ingest  # compiles kernels that search needs not
 
         self._writable("ingest")
-        with self._guard:
+        with self._ingesting:
             report = ingest(
                 self.path,
                 source,
-                fields=fields or self.fields,
+                fields=fields or self._fields,
                 embedder=self._embedder,
                 ledger=self._ledger,
                 lock_timeout=self._lock_timeout,
                 progress=progress,
             )
-            self.fields = fields or self.fields
+            self._fields = fields or self._fields
         return report
 
     def search(
@@ -241,10 +251,10 @@ class Store:
 
         snapshot = self.current()
         query = build_query(
-            snapshot, self._embedder, text, vector, k=k, where=where, label=label,
+            snapshot, self._embedder_for(snapshot), text, vector, k=k, where=where, label=label,
             parameters=parameters or self.parameters,
         )  # fmt: skip
-        return answer(snapshot, query, self._ledger, self._executor)
+        return self._answered(lambda: answer(snapshot, query, self._ledger, self._executor))
 
     def rerank(
         self,
@@ -266,10 +276,20 @@ class Store:
         snapshot = self.current()
         rows = np.unique(snapshot.rows_of_ids(list(ids)))
         query = build_query(
-            snapshot, self._embedder, text, vector, k=k, where=None, label=label,
+            snapshot, self._embedder_for(snapshot), text, vector, k=k, where=None, label=label,
             parameters=self.parameters, only=rows,
         )  # fmt: skip
-        return answer(snapshot, query, self._ledger, self._executor)
+        return self._answered(lambda: answer(snapshot, query, self._ledger, self._executor))
+
+    def _answered(self, answer: Callable[[], SearchResult]) -> SearchResult:
+        try:
+            return answer()
+        except RuntimeError as error:  # the executor refuses once another thread closed it
+            if self._closed:
+                raise ClosedError(
+                    f"{self.path}: the store is closed: connect to it again"
+                ) from error
+            raise
 
     def get(self, ids: str | Sequence[str]) -> list[dict[str, Any]]:
         """Anchors by id, in the order asked for, vectors included.
@@ -297,14 +317,20 @@ class Store:
             QueryError: a column is unknown or the predicate cannot be used.
         """
         snapshot = self.current()
-        if len(snapshot) == 0:
-            return pa.table({})
-        table = snapshot.anchors
-        names = [name for name in table.schema.names if name not in ("fulltext", "digest")]
+        schema = (
+            snapshot.anchors.schema
+            if len(snapshot)
+            else anchors_schema(snapshot.manifest.dimension)
+        )
+        names = [name for name in schema.names if name not in RESERVED_COLUMNS]
         for name in columns or ():
             if name not in names:
                 raise QueryError(f"columns: {name!r} is not among {', '.join(names)}")
-        return table.read(columns or names, None if where is None else predicate(where))
+        wanted = names if columns is None else list(columns)
+        condition = None if where is None else predicate(where)
+        if len(snapshot) == 0:
+            return schema.empty_table().select(wanted)
+        return snapshot.anchors.read(wanted, condition)
 
     def edges(self) -> pa.Table:
         """The lattice as a table: source, target (ids), relation and raw weight.
@@ -349,10 +375,11 @@ class Store:
             )
 
 
-def _stamp(root: Path) -> tuple[int, int]:
-    # CURRENT is replaced by a rename, which changes its inode or at least its time
-    status = os.stat(root / CURRENT_NAME)  # noqa: PTH116 - once per search
-    return status.st_ino, status.st_mtime_ns
+class _Matched(NamedTuple):
+    """A generation and the embedder that goes with it."""
+
+    snapshot: Snapshot
+    embedder: Embedder | None
 
 
 def _release(ledger: Ledger, executor: ThreadPoolExecutor) -> None:

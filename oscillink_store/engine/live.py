@@ -1,0 +1,66 @@
+"""Following the live generation of a store while writers, here or elsewhere, commit."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import NotAStoreError
+from oscillink_store.storage.manifest import CURRENT_NAME, read_current
+
+__all__ = ["Live"]
+
+
+class _Seen(NamedTuple):
+    """What ``CURRENT`` looked like, and the generation that it named."""
+
+    stamp: tuple[int, int]
+    snapshot: Snapshot
+
+
+class Live:
+    """The live generation, opened anew only when another has taken its place."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._guard = threading.Lock()
+        self._seen = self._look()
+
+    @property
+    def last(self) -> Snapshot:
+        """The generation that was live at the last look."""
+        return self._seen.snapshot
+
+    def snapshot(self) -> Snapshot:
+        """The live generation.
+
+        Raises:
+            NotAStoreError: the store is gone.
+            IntegrityError, FormatError, DiskError: its manifest cannot be used.
+        """
+        seen = self._seen
+        if seen.stamp != self._stamp():
+            with self._guard:
+                seen = self._seen
+                if seen.stamp != self._stamp():  # no other thread was here first
+                    seen = self._seen = self._look()
+        return seen.snapshot
+
+    def _look(self) -> _Seen:
+        # the stamp first: a commit in between is then seen at the next look
+        stamp = self._stamp()
+        return _Seen(stamp, Snapshot(self._root, read_current(self._root)))
+
+    def _stamp(self) -> tuple[int, int]:
+        # CURRENT is replaced by a rename, which changes its inode or at least its time
+        try:
+            status = os.stat(self._root / CURRENT_NAME)  # noqa: PTH116 - once per search
+        except OSError as error:
+            raise NotAStoreError(
+                f"{self._root} is no store any more, its {CURRENT_NAME} cannot be read "
+                f"({error.strerror}): restore the folder and connect again"
+            ) from error
+        return status.st_ino, status.st_mtime_ns
