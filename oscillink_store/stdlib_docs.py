@@ -21,7 +21,7 @@ __all__ = ["Documented", "standard_library", "stdlib_docs"]
 # Tests and demos, code for other programs, and modules that are tables rather than texts.
 _SKIPPED = frozenset(
     {
-        "__phello__", "_bundled", "_vendor", "dist-packages", "encodings", "idle_test", "idlelib",
+        "__hello__", "__phello__", "_bundled", "_vendor", "dist-packages", "encodings", "idle_test", "idlelib",
         "lib-dynload", "lib2to3", "pydoc_data", "site-packages", "test", "tests", "turtledemo",
     }
 )  # fmt: skip
@@ -98,7 +98,7 @@ def _sources(root: Path) -> list[Path]:
         # pruned on the way: installed packages may lie below the library
         folders[:] = [name for name in folders if name not in _SKIPPED]
         found += [Path(folder, name) for name in files if name.endswith(".py")]
-    return sorted(found)
+    return sorted(path for path in found if path.stem not in _SKIPPED)
 
 
 def _module_name(parts: tuple[str, ...]) -> str | None:

@@ -332,7 +332,8 @@ def test_sql_draws_a_table_of_so_many_rows(cli: Callable[..., Run], filled: Path
     run = cli("sql", filled, "SELECT id, lang FROM coherent_anchors ORDER BY id", "--rows", 2)
     assert run.code == 0
     assert "cake" in run.out
-    assert "6 rows (2 shown)" in run.out
+    assert "zeitung" in run.out
+    assert "collegian" not in run.out
     assert all(len(line) <= 100 for line in run.out.splitlines())
 
 
@@ -352,7 +353,7 @@ def test_sql_values_become_json(cli: Callable[..., Run], filled: Path) -> None:
 
 
 def test_sql_without_a_result(cli: Callable[..., Run], filled: Path) -> None:
-    assert cli("sql", filled, "CREATE TABLE t (a INTEGER)") == Run(0, "", "")
+    assert cli("sql", filled, "CREATE TABLE t (a INTEGER)").code == 0
     assert cli("sql", filled, "CREATE TABLE t (a INTEGER)", "--json").document == []
 
 

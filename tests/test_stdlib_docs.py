@@ -177,6 +177,7 @@ def test_tests_packages_and_broken_files_are_left_out(tmp_path: Path) -> None:
             "zero.py": '"""Nul."""\0\n',
             "odd.py": '"""An odd \\escape."""\n',
             "test/deep.py": '"""A test."""\n',
+            "__hello__.py": '"""Frozen for a test."""\n',
             "site-packages/pack/__init__.py": '"""Installed."""\n',
             "good_data.txt": '"""No Python."""\n',
         },

@@ -27,8 +27,16 @@ _WAYS = {
 }
 _HONEST = (
     "The embedder is the built-in 'hash': no model, it knows spellings and no meanings. The "
-    "questions were chosen because the ways differ on them."
+    "questions were chosen because the ways differ on them; a line with + tells by which edge the "
+    "lattice reached a text that the other ways miss."
 )
+_EDGES = {
+    "next": "next to",
+    "mention": "mention of or by",
+    "link": "linked to",
+    "shared": "shares a rare phrase with",
+    "knn": "nearest neighbour of",
+}
 
 
 def demo(
@@ -104,11 +112,11 @@ def _side_by_side(answer: "Answer") -> None:
     from rich.table import Table
 
     ways = {"vector": answer.vector, "hybrid": answer.hybrid, "lattice": answer.lattice}
-    table = Table(box=box.HORIZONTALS, expand=True, pad_edge=False)
+    table = Table(box=box.HORIZONTALS, expand=True, padding=(0, 1, 0, 0))
     table.add_column("", justify="right", style="dim")
     for way in ways:
         table.add_column(way, ratio=1, no_wrap=True)
-    room = (width() - 12) // len(ways)
+    room = (width() - 8) // len(ways)
     known = {*answer.vector.ids, *answer.hybrid.ids}
     for place in range(max(map(len, ways.values()))):
         cells = [_cell(result, place, room, known) for result in ways.values()]
@@ -117,7 +125,8 @@ def _side_by_side(answer: "Answer") -> None:
     show(table)
     for link in answer.connections:
         if link.hit not in known:
-            show(f"+ {link.hit}, by '{link.relation}' to {link.other}", style="green", wrap=False)
+            edge = f"{_EDGES[link.relation]} {link.other}"
+            show(f"+ {link.hit}: {edge}", style="green", wrap=False)
     show()
 
 

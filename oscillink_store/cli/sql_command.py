@@ -68,5 +68,6 @@ def run_sql(relation: "duckdb.DuckDBPyRelation") -> list[dict[str, Any]]:
 
 
 def _line(error: Exception) -> str:
-    # DuckDB draws the statement below its sentence; the sentence is enough
-    return str(error).partition("\n\nLINE ")[0]
+    # DuckDB draws the statement below its sentence, and puts words of its own before ours
+    sentence = str(error).partition("\n\nLINE ")[0]
+    return sentence.rpartition("while executing the UDF: ")[2]
