@@ -21,8 +21,9 @@ __all__ = ["Documented", "standard_library", "stdlib_docs"]
 # Tests and demos, code for other programs, and modules that are tables rather than texts.
 _SKIPPED = frozenset(
     {
-        "__hello__", "__phello__", "_bundled", "_vendor", "dist-packages", "encodings", "idle_test", "idlelib",
-        "lib-dynload", "lib2to3", "pydoc_data", "site-packages", "test", "tests", "turtledemo",
+        "__hello__", "__phello__", "_bundled", "_vendor", "dist-packages", "encodings",
+        "idle_test", "idlelib", "lib-dynload", "lib2to3", "pydoc_data", "site-packages", "test",
+        "tests", "turtledemo",
     }
 )  # fmt: skip
 
