@@ -54,7 +54,7 @@ def knn_exact(
     """
     N = len(Y)
     best = _Best(N, N, k)
-    buffer = aligned(block * block * WIDE)
+    buffer = aligned(min(block, N) * min(block * WIDE, N))
     done = 0
     with ThreadPoolExecutor(2) as pool:
         for low in range(0, N, block):
@@ -79,7 +79,7 @@ def knn_against(X: Float32, Y: Float32, k: int, *, block: int = 1024) -> tuple[I
     """
     M, N = len(X), len(Y)
     best = _Best(M, N, k)
-    buffer = aligned(block * block * WIDE)
+    buffer = aligned(min(block, M) * min(block * WIDE, N))
     with ThreadPoolExecutor(2) as pool:
         for low in range(0, M, block):
             for left in range(0, N, block * WIDE):

@@ -246,14 +246,25 @@ def null_points(
     """
     if not len(residuals):
         return []
-    offset = residuals - np.median(residuals)
-    deviation = np.abs(offset)
-    sigma = float(np.median(deviation)) / MAD_SIGMA
-    if sigma == 0.0:
-        sigma = float(deviation.mean()) / MEAN_DEVIATION_SIGMA
-    if sigma == 0.0:
-        return []
-    z = offset / sigma
+    z = robust_z(residuals, residuals)
     found = np.flatnonzero(z > threshold)
     order = found[np.argsort(-z[found], kind="stable")]
     return [(int(pairs[e, 0]), int(pairs[e, 1]), float(z[e])) for e in order]
+
+
+def robust_z(values: Float64, reference: Float64) -> Float64:
+    """0.6745 (x − median)/MAD of ``values`` (n,) against ``reference`` (m,).
+
+    When more than half of the reference is equal (MAD = 0), the mean absolute deviation
+    takes its place; when all is equal or there is none, every score is 0 (Iglewicz and
+    Hoaglin 1993).
+    """
+    if not len(reference):
+        return np.zeros(len(values))
+    middle = np.median(reference)
+    deviation = np.abs(reference - middle)
+    sigma = float(np.median(deviation)) / MAD_SIGMA
+    if sigma == 0.0:
+        sigma = float(deviation.mean()) / MEAN_DEVIATION_SIGMA
+    scores: Float64 = (values - middle) / sigma if sigma > 0.0 else np.zeros(len(values))
+    return scores

@@ -1,0 +1,316 @@
+"""``Lattice``: the mathematics of the store in memory, over vectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.errors import InputError, QueryError
+from oscillink_store.kernels.knn import knn_exact
+from oscillink_store.kernels.mmr import mmr
+from oscillink_store.lattice.chain import ChainReceipt, chain_receipt
+from oscillink_store.lattice.graph import Adjacency, Edges, build_csr, induced
+from oscillink_store.lattice.rank import (
+    final_scores,
+    order,
+    scaled,
+    source_rows,
+    source_weights,
+    standardize,
+)
+from oscillink_store.lattice.settle import Settled, diffuse, settle
+from oscillink_store.model import Parameters
+
+__all__ = ["Bundled", "Lattice", "blend_order", "mutual_knn"]
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+Rule = Literal["evidence", "blend"]
+_BLEND = 0.5
+
+
+class Bundled(NamedTuple):
+    """One chosen anchor: its row, the score it was chosen by, and cos(U*_i, ψ)."""
+
+    index: int
+    score: float
+    alignment: float
+
+
+class Lattice:
+    """Anchors Y with a graph between them, settled towards a query.
+
+    Args:
+        Y: Embeddings (N, D), N ≥ 1, finite; unit rows are usual but not needed.
+        kneighbors: k of the mutual nearest-neighbour graph that is built when no edges are
+            given: weight max(cos, 0), scaled by the geometric mean of both rows'
+            min(1, 1/row sum).
+        edges: A typed graph instead, weighed by the parameters' ω_r.
+        parameters: λ, γ, tolerance and ranking constants.
+
+    Raises:
+        InputError: Y is no finite matrix, or an edge is unusable.
+    """
+
+    def __init__(
+        self,
+        Y: npt.ArrayLike,
+        *,
+        kneighbors: int = 6,
+        edges: Sequence[Edges] | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
+        self.Y = _matrix(Y)
+        self.parameters = parameters or Parameters()
+        if edges is None:
+            if isinstance(kneighbors, bool) or not isinstance(kneighbors, int) or kneighbors < 1:
+                raise InputError(
+                    f"kneighbors is {kneighbors!r}: pass a whole number of at least 1",
+                    field="kneighbors",
+                )
+            self.adjacency = mutual_knn(self.Y, kneighbors)
+        else:
+            rows = np.arange(len(self.Y), dtype=np.int64)
+            graph = build_csr(len(self.Y), edges)
+            self.adjacency = induced(graph, rows, self.parameters.relation_weights)
+        self._psi: Float32 | None = None
+        self._gates: Float64 = np.ones(len(self.Y))
+        self._chain: tuple[int, ...] | None = None
+        self._path_term = self.parameters.path_term
+        self._settled: Settled | None = None
+
+    def __len__(self) -> int:
+        return len(self.Y)
+
+    def __repr__(self) -> str:
+        return f"<Lattice {len(self.Y)}x{self.Y.shape[1]} edges={len(self.adjacency.weights) // 2}>"
+
+    def set_query(self, psi: npt.ArrayLike, gates: npt.ArrayLike | None = None) -> None:
+        """Set the query ψ (D,) and, when given, the gates b (N,) in [0, 1].
+
+        Raises:
+            QueryError: a wrong shape, or numbers that are not finite or not in range.
+        """
+        vector = np.ascontiguousarray(psi, np.float32)
+        if vector.shape != (self.Y.shape[1],) or not np.isfinite(vector).all():
+            raise QueryError(
+                f"psi has shape {vector.shape}: pass {self.Y.shape[1]} finite numbers"
+            )
+        self._psi, self._settled = vector, None
+        if gates is not None:
+            self.set_gates(gates)
+
+    def set_gates(self, gates: npt.ArrayLike) -> None:
+        """Set the gates b (N,) in [0, 1]: how strongly the query pulls each anchor.
+
+        Raises:
+            QueryError: a wrong shape or a gate out of range.
+        """
+        values = np.ascontiguousarray(gates, np.float64)
+        if values.shape != (len(self.Y),) or not ((values >= 0.0) & (values <= 1.0)).all():
+            raise QueryError(
+                f"gates have shape {values.shape}: pass {len(self.Y)} numbers from 0 to 1"
+            )
+        self._gates, self._settled = values, None
+
+    def add_chain(self, path: Sequence[int], weight: float | None = None) -> None:
+        """Settle with a chain of anchors from now on; λ_P is ``weight`` or the parameters'.
+
+        Raises:
+            QueryError: fewer than two anchors, one that is not there, or a bad weight.
+        """
+        self._chain = self._path(path)
+        term = self.parameters.path_term if weight is None else float(weight)
+        if not 0.0 < term < float("inf"):
+            raise QueryError(f"weight is {weight!r}: pass a positive finite number")
+        self._path_term, self._settled = term, None
+
+    def clear_chain(self) -> None:
+        """Settle without a chain again."""
+        self._chain, self._settled = None, None
+        self._path_term = self.parameters.path_term
+
+    def settle(self) -> Settled:
+        """Solve M U* = λ_G Y + λ_Q b ψᵀ; the result is kept until something changes.
+
+        Raises:
+            QueryError: no query was set.
+        """
+        if self._settled is None:
+            self._settled = self._solve(self._chain)
+        return self._settled
+
+    def stationary(self) -> Float32:
+        """The stationary state U* (N, D)."""
+        return self.settle().U
+
+    def bundle(self, k: int, rule: Rule = "evidence") -> list[Bundled]:
+        """Choose a coherent set of ``k`` anchors, best first.
+
+        ``"evidence"`` ranks as the store does with dense evidence alone: z(cos) scaled, plus
+        the diffusion gates of the best few. ``"blend"`` is the rule of the original for
+        reproduction: 0.5·z(coherence drop) + 0.5·cos(U*_i, ψ), then MMR at 0.5.
+
+        Raises:
+            QueryError: no query was set, k < 1, or an unknown rule.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
+        settled, psi = self.settle(), self._query()
+        alignment = _cosines(settled.U, psi)
+        if rule == "blend":
+            drop = self._graph_terms(self.Y) - self._graph_terms(settled.U)
+            scores = _BLEND * standardize(drop, float(drop.mean()), float(drop.std()))
+            scores = scores + (1.0 - _BLEND) * alignment
+            chosen = mmr(_unit(self.Y), scores, k, 0.5)
+        elif rule == "evidence":
+            scores = self._evidence_scores(psi)
+            rows = np.arange(len(self.Y), dtype=np.int64)
+            chosen = order(scores, rows)[:k].tolist()
+        else:
+            raise QueryError(f"rule is {rule!r}: use 'evidence' or 'blend'")
+        return [Bundled(at, float(scores[at]), float(alignment[at])) for at in chosen]
+
+    def receipt(self) -> dict[str, Any]:
+        """What the settled state amounts to, as plain JSON values.
+
+        ΔH with its terms (they add up), iterations, largest relative residual, per-anchor
+        coherence and null points.
+        """
+        settled = self.settle()
+        return {
+            "anchors": len(self.Y),
+            "dimension": self.Y.shape[1],
+            "edges": len(self.adjacency.weights) // 2,
+            "delta_h": settled.delta_h,
+            "energy_anchors": settled.energy_anchors,
+            "energy_stationary": settled.energy_stationary,
+            "iterations": settled.iterations,
+            "residual": settled.residual,
+            "converged": settled.converged,
+            "coherence": settled.coherence.tolist(),
+            "null_points": [list(point) for point in settled.null_points],
+            "chain": None if self._chain is None else list(self._chain),
+            "parameters": self.parameters.to_dict(),
+        }
+
+    def chain_receipt(self, path: Sequence[int]) -> ChainReceipt:
+        """Judge a path of anchors, in the state settled with it as the chain.
+
+        Raises:
+            QueryError: fewer than two anchors, or one that is not there.
+        """
+        checked = self._path(path)
+        settled = self.settle() if checked == self._chain else self._solve(checked)
+        rows = np.repeat(np.arange(len(self.Y)), np.diff(self.adjacency.indptr))
+        once = self.adjacency.indices > rows
+        edges = np.stack([rows[once], self.adjacency.indices[once]], axis=1).astype(np.int64)
+        return chain_receipt(checked, settled, edges, self._path_term)
+
+    def _solve(self, path: tuple[int, ...] | None) -> Settled:
+        parameters = replace(self.parameters, path_term=self._path_term)
+        return settle(
+            self.Y, self._query(), self._gates, self.adjacency, parameters, path=path
+        )
+
+    def _query(self) -> Float32:
+        if self._psi is None:
+            raise QueryError("the lattice has no query: call set_query(psi) first")
+        return self._psi
+
+    def _path(self, path: Sequence[int]) -> tuple[int, ...]:
+        nodes = tuple(int(node) for node in path)
+        if len(nodes) < 2 or not all(0 <= node < len(self.Y) for node in nodes):
+            raise QueryError(
+                f"path is {nodes!r:.80}: pass at least two anchors from 0 to {len(self.Y) - 1}"
+            )
+        return nodes
+
+    def _evidence_scores(self, psi: Float32) -> Float64:
+        cosine = _cosines(self.Y, psi)
+        evidence = standardize(cosine, float(cosine.mean()), float(cosine.std()))
+        strength = scaled(evidence, self.parameters)
+        rows = np.arange(len(evidence), dtype=np.int64)
+        sources = source_weights(strength, source_rows(evidence, rows, self.parameters))
+        flow = diffuse(self.adjacency, sources, self.parameters).gates
+        return final_scores(strength, flow, np.zeros(len(rows), np.bool_), self.parameters)
+
+    def _graph_terms(self, X: Float32) -> Float64:
+        # Σ_j A_ij ‖X_i/√d_i − X_j/√d_j‖² per anchor
+        indptr, indices, weights = self.adjacency
+        rows = np.repeat(np.arange(len(X)), np.diff(indptr))
+        degrees = np.bincount(rows, weights, len(X))
+        scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(len(X)), where=degrees > 0.0)
+        Z = X * scale[:, None]
+        gaps = ((Z[rows] - Z[indices]) ** 2).sum(axis=1)
+        terms: Float64 = np.bincount(rows, weights * gaps, len(X))
+        return terms
+
+
+def mutual_knn(Y: Float32, k: int) -> Adjacency:
+    """The original's graph: mutual k-NN by cosine (ties to the lower index), degree-capped.
+
+    Each weight max(cos, 0) is scaled by the geometric mean of its rows' min(1, 1/row sum).
+    """
+    n = len(Y)
+    indices, similarity = knn_exact(_unit(Y), min(k, max(n - 1, 1)))
+    rows = np.repeat(np.arange(n), indices.shape[1])
+    columns, weights = indices.ravel().astype(np.int64), similarity.ravel().astype(np.float64)
+    real = (columns >= 0) & (weights > 0.0)
+    rows, columns, weights = rows[real], columns[real], weights[real]
+    keys = rows * n + columns
+    ascending = np.argsort(keys)
+    rows, columns, weights, keys = (part[ascending] for part in (rows, columns, weights, keys))
+    mutual = np.isin(columns * n + rows, keys, assume_unique=True)
+    rows, columns, weights = rows[mutual], columns[mutual], weights[mutual]
+    sums = np.bincount(rows, weights, n)
+    cap = np.minimum(1.0, np.divide(1.0, sums, out=np.ones(n), where=sums > 0.0))
+    weights = weights * np.sqrt(cap[rows] * cap[columns])
+    indptr = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
+    return Adjacency(indptr, columns.astype(np.int32), weights)
+
+
+def blend_order(
+    Y: npt.ArrayLike, psi: npt.ArrayLike, *, k: int, kneighbors: int = 6
+) -> list[int]:
+    """The original's bundle over a candidate set Y (n, D): its rows, first choice first."""
+    lattice = Lattice(Y, kneighbors=kneighbors)
+    lattice.set_query(psi)
+    return [chosen.index for chosen in lattice.bundle(k, rule="blend")]
+
+
+def _matrix(Y: npt.ArrayLike) -> Float32:
+    matrix = np.ascontiguousarray(Y, np.float32)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise InputError(
+            f"Y has shape {matrix.shape}: pass a matrix of at least one row and column", field="Y"
+        )
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise InputError(
+            f"Y: row {row} holds NaN or infinity: pass finite numbers", field="Y", row=row
+        )
+    return matrix
+
+
+def _unit(Y: Float32) -> Float32:
+    lengths = np.sqrt(np.einsum("ij,ij->i", Y, Y, dtype=np.float64))
+    lengths[lengths == 0.0] = 1.0
+    unit: Float32 = np.ascontiguousarray(Y / lengths[:, None], np.float32)
+    return unit
+
+
+def _cosines(X: Float32, psi: Float32) -> Float64:
+    lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
+    length = float(np.sqrt(np.einsum("i,i->", psi, psi, dtype=np.float64)))
+    products = np.einsum("ij,j->i", X, psi, dtype=np.float64)
+    norms = lengths * length
+    cosines: Float64 = np.divide(products, norms, out=np.zeros(len(X)), where=norms > 0.0)
+    return cosines
