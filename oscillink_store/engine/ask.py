@@ -50,6 +50,8 @@ def build_query(
         raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
     if label is not None and not isinstance(label, str):
         raise QueryError(f"label is a {type(label).__name__}: pass a string")
+    if not isinstance(parameters, Parameters):
+        raise QueryError(f"parameters is a {type(parameters).__name__}: pass Parameters(...)")
     for name in _BUILT:
         built = getattr(snapshot.parameters, name)
         if getattr(parameters, name) != built:

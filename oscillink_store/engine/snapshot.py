@@ -175,7 +175,10 @@ class Snapshot:
         """
         for wrong in (item for item in ids if not isinstance(item, str)):
             raise QueryError(f"id {wrong!r} is a {type(wrong).__name__}: pass ids as strings")
-        wanted = pa.array(ids, pa.string())
+        try:
+            wanted = pa.array(ids, pa.string())
+        except UnicodeEncodeError as error:
+            raise QueryError(f"an id holds a lone surrogate, which is no text: {error}") from error
         if len(self) == 0:
             found = pa.nulls(len(wanted), pa.int32())
         else:
@@ -194,12 +197,12 @@ class Snapshot:
         Raises:
             QueryError: the predicate cannot be used.
         """
+        condition = predicate(where)
         with self._masks_guard:
             mask = self._masks.get(where)
             if mask is not None:
                 self._masks.move_to_end(where)
                 return mask
-        condition = predicate(where)
         mask = np.zeros(len(self), np.uint8)
         if len(self):
             mask[self.rows_of(self.anchors.matching(condition))] = 1

@@ -208,6 +208,7 @@ class Store:
         from oscillink_store.engine.ingest import ingest  # compiles kernels that search needs not
 
         self._writable("ingest")
+        self.current()  # taking the lock would make the folder of a store that is gone
         with self._ingesting:
             report = ingest(
                 self.path,
@@ -258,7 +259,7 @@ class Store:
 
     def rerank(
         self,
-        ids: Sequence[str],
+        ids: str | Sequence[str],
         text: str | None = None,
         *,
         vector: npt.ArrayLike | None = None,
@@ -274,7 +275,7 @@ class Store:
         from oscillink_store.engine.search import answer  # compiled kernels, on first use
 
         snapshot = self.current()
-        rows = np.unique(snapshot.rows_of_ids(list(ids)))
+        rows = np.unique(snapshot.rows_of_ids([ids] if isinstance(ids, str) else list(ids)))
         query = build_query(
             snapshot, self._embedder_for(snapshot), text, vector, k=k, where=None, label=label,
             parameters=self.parameters, only=rows,

@@ -117,7 +117,7 @@ def _write_anchors(root: Path, draft: Manifest, change: AnchorChange) -> Manifes
         before,
         change.added,
         removed=change.removed,
-        fulltext="fulltext",
+        fulltext=True,
     )
     entry = table.entry(root, before.files if before else ())
     arrays = {**change.arrays, "row_ids": table.row_ids()}

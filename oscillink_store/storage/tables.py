@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from lance.query import MatchQuery
 
 from oscillink_store.errors import IntegrityError, QueryError
 from oscillink_store.storage.files import (
@@ -30,6 +31,7 @@ _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
 _PREFIX = re.compile(r"^(?:Invalid user input|Schema error|LanceError\([^)]*\)|Error [a-z ]+): ")
 _INTERNAL = re.compile(r",? ?(_rowid|_rowaddr|_rowoffset|_row_\w+_at_version)(?=[,.\s]|$)")
+_FULLTEXT = "fulltext"
 _INDEX_NAME = "fulltext_idx"
 VERSION_HINT = "latest_version_hint.json"
 """The one file of Lance that is written again and again, and only a hint."""
@@ -111,7 +113,7 @@ class Table:
         table = self._scan(
             where,
             columns=["_score"],
-            full_text_query=words,
+            full_text_query=MatchQuery(words, _FULLTEXT),  # a string in quotes would be a phrase
             limit=limit,
             with_row_id=True,
             prefilter=where is not None,
@@ -180,7 +182,7 @@ def write_table(
     rows: pa.Table,
     *,
     removed: npt.NDArray[np.uint64] | None = None,
-    fulltext: str | None = None,
+    fulltext: bool = False,
 ) -> Table:
     """Write a new version of a table and return it, opened.
 
@@ -191,7 +193,7 @@ def write_table(
         rows: Rows to append, with every column of the table; columns that it lacks are null
             in its older rows, and its older values are cast to the types of ``rows``.
         removed: Row ids to delete first.
-        fulltext: The column to index for full text, if any.
+        fulltext: Whether to index the column ``fulltext``.
 
     Raises:
         IntegrityError: a file of the older rows is damaged and would be rewritten, or the
@@ -222,9 +224,9 @@ def write_table(
         if rows.num_rows:
             aligned = rows.select(dataset.schema.names)
             dataset = lance.write_dataset(aligned, str(path), mode="append")
-    if fulltext is not None:
+    if fulltext:
         dataset.create_scalar_index(
-            fulltext,
+            _FULLTEXT,
             "INVERTED",
             name=_INDEX_NAME,
             replace=True,
