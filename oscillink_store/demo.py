@@ -5,6 +5,7 @@ Nothing is printed here; the command prints what these functions return.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,13 +57,17 @@ class Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One question answered in three ways, and what connects the hits of the third."""
+    """One question answered in three ways, and what brought the hits of the third.
+
+    ``named`` are the ids of those whose title stands in the question.
+    """
 
     question: str
     vector: SearchResult
     hybrid: SearchResult
     lattice: SearchResult
     connections: tuple[Connection, ...]
+    named: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,11 @@ def _ask(store: Store, question: str) -> Answer:
         hybrid=store.search(question, k=K, parameters=flat, label="demo: hybrid"),
         lattice=lattice,
         connections=_connections(store, lattice),
+        named=tuple(
+            hit.id
+            for hit in lattice
+            if hit.title and re.search(rf"(?i)\b{re.escape(hit.title)}\b", question)
+        ),
     )  # fmt: skip
 
 

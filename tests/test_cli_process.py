@@ -91,6 +91,23 @@ def test_ctrl_c_leaves_everything_or_nothing(
     assert 130 in codes
 
 
+def test_ctrl_c_ends_a_long_query(
+    tmp_path: Path, filled: Path, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    begun = tmp_path / "begun.csv"
+    process = start(
+        "sql",
+        filled,
+        f"COPY (SELECT 1) TO '{begun}'; "
+        "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b",
+    )
+    while not begun.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == (b"", b"error: interrupted\n")
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -23,12 +23,12 @@ __all__ = ["demo"]
 _WAYS = {
     "vector": "nearest to the question by the cosine of their embeddings",
     "hybrid": "by cosine and full-text relevance (BM25), added up",
-    "lattice": "hybrid, then the evidence of the three best flows along the edges between texts",
+    "lattice": "hybrid, titles in the question count, and the best three pass evidence along edges",
 }
 _HONEST = (
     "The embedder is the built-in 'hash': no model, it knows spellings and no meanings. The "
-    "questions were chosen because the ways differ on them; a line with + tells by which edge the "
-    "lattice reached a text that the other ways miss."
+    "questions were chosen because the ways differ on them; a line with + tells what brought the "
+    "lattice to a text that the other ways miss."
 )
 _EDGES = {
     "next": "next to",
@@ -116,17 +116,18 @@ def _side_by_side(answer: "Answer") -> None:
     table.add_column("", justify="right", style="dim")
     for way in ways:
         table.add_column(way, ratio=1, no_wrap=True)
-    room = (width() - 8) // len(ways)
+    room = (width() - 10) // len(ways)
     known = {*answer.vector.ids, *answer.hybrid.ids}
     for place in range(max(map(len, ways.values()))):
         cells = [_cell(result, place, room, known) for result in ways.values()]
         table.add_row(str(place + 1), *cells)
     show(answer.question, style="bold")
     show(table)
-    for link in answer.connections:
-        if link.hit not in known:
-            edge = f"{_EDGES[link.relation]} {link.other}"
-            show(f"+ {link.hit}: {edge}", style="green", wrap=False)
+    reasons = dict.fromkeys(answer.named, "named in the question")
+    reasons |= {link.hit: f"{_EDGES[link.relation]} {link.other}" for link in answer.connections}
+    for hit in answer.lattice:
+        if hit.id not in known and hit.id in reasons:
+            show(f"+ {hit.id}: {reasons[hit.id]}", style="green", wrap=False)
     show()
 
 
@@ -199,6 +200,7 @@ def _document(
                     {"hit": link.hit, "relation": link.relation, "other": link.other}
                     for link in answer.connections
                 ],
+                "named": list(answer.named),
             }
             for answer in shown.answers
         ],

@@ -54,6 +54,11 @@ def sql(
                 relation.show(max_width=width(), max_rows=rows)
         except duckdb.Error as error:
             raise QueryError(_line(error)) from error
+        except RuntimeError as error:
+            # what DuckDB makes of Ctrl-C
+            if str(error) == "Query interrupted":
+                raise KeyboardInterrupt from error
+            raise
         finally:
             con.close()
 
