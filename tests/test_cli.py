@@ -203,6 +203,42 @@ def test_given_vectors_need_no_embedder(cli: Callable[..., Run], tmp_path: Path)
         assert found.document["question"] is None
 
 
+def test_vectors_of_another_embedder_are_asked_for_by_name(
+    cli: Callable[..., Run], tmp_path: Path, source: Path
+) -> None:
+    def letters(texts: list[str]) -> np.ndarray:
+        return np.array([[1.0 + text.count(letter) for letter in "aeiou"] for text in texts])
+
+    letters.name = "vowels"  # type: ignore[attr-defined]
+    store = tmp_path / "vowels.osc"
+    with osc.connect(store, embedder=letters) as opened:
+        opened.ingest([{"id": "a", "text": "a text of its own"}])
+    _fails(cli("ingest", store, source), "--embedder vowels")
+    found = cli("search", store, "text", "--json")
+    assert [hit["id"] for hit in found.document["hits"]] == ["a"]
+    assert found.err.startswith("note: searching by words alone")
+    assert "--embedder vowels" in found.err
+
+
+def test_rows_without_vectors_do_not_join_given_vectors(
+    cli: Callable[..., Run], tmp_path: Path, source: Path
+) -> None:
+    with osc.connect(tmp_path / "own.osc") as store:
+        store.ingest([{"id": "a", "text": "a text", "vector": [1.0, 2.0]}])
+    _fails(cli("ingest", tmp_path / "own.osc", source), "'vector'", "column of vectors")
+
+
+def test_an_empty_store_is_filled_like_a_new_one(
+    cli: Callable[..., Run], tmp_path: Path, source: Path
+) -> None:
+    osc.connect(tmp_path / "empty.osc", fields=osc.Fields(facets=["lang"])).close()
+    run = cli("ingest", tmp_path / "empty.osc", source)
+    assert run.code == 0
+    assert "lexical" in run.err
+    with osc.connect(tmp_path / "empty.osc") as store:
+        assert store.stats()["facets"] == {"lang": 2}
+
+
 def test_several_sources_are_one_commit(cli: Callable[..., Run], tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": name, "text": f"text {name}"}))

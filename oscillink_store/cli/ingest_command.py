@@ -14,7 +14,7 @@ import typer
 
 from oscillink_store.cli.console import bars, note, print_json, show
 from oscillink_store.cli.inspect_commands import AsJson
-from oscillink_store.errors import InputError
+from oscillink_store.errors import EmbedderError, InputError
 from oscillink_store.model import Fields, IngestReport
 
 if TYPE_CHECKING:
@@ -104,16 +104,24 @@ def _open(
     from oscillink_store.engine.store import connect
     from oscillink_store.storage.manifest import is_store
 
+    recorded, of, fields = 0, None, Fields()
     if is_store(store):
-        opened = connect(store, embedder=embedder)
-        return opened, replace(opened.fields, **chosen), False
-    fields = Fields(**chosen)
+        with connect(store, read_only=True) as there:
+            recorded, of, fields = len(there), there.stats()["embedder"], there.fields
+            if there.has_embedder:
+                embedder = embedder or of
+    fields = replace(fields, **chosen)
     # a source that cannot be read is refused before a folder is made
     first = next(iter(open_source(paths, fields)), None)
-    has_vectors = first is not None and fields.vector in first.data.schema.names
-    lexical = embedder is None and not has_vectors
-    opened = connect(store, embedder="hash" if lexical else embedder, fields=fields)
-    return opened, fields, lexical
+    without = first is not None and fields.vector not in first.data.schema.names
+    if recorded and without and embedder is None:
+        remedy = "the source needs a column of vectors" if of is None else f"pass --embedder {of}"
+        raise EmbedderError(
+            f"{store}: the rows have no column {fields.vector!r} and the store's vectors come from "
+            f"{of or 'outside'}: {remedy}"
+        )
+    lexical = embedder is None and without
+    return connect(store, embedder="hash" if lexical else embedder, fields=fields), fields, lexical
 
 
 @contextlib.contextmanager
