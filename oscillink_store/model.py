@@ -86,7 +86,7 @@ class Parameters:
     coherence_term: float = 0.5
     query_term: float = 4.0
     path_term: float = 0.2
-    tolerance: float = 2e-5
+    tolerance: float = 1e-5
     max_iterations: int = 200
 
     def __post_init__(self) -> None:

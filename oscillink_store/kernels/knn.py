@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         exceeds,
         load,
         load_part,
+        maximum,
         splat,
+        store,
         wide_fma,
         wide_total,
         wide_zero,
@@ -62,9 +64,14 @@ def knn_exact(
             for left in range(low, N, block * WIDE):
                 products = _product(Y[low:high], Y[left : left + block * WIDE], buffer)
                 # the lists of the rows and those of the columns behind them are disjoint
-                columns = pool.submit(best.keep_columns, products, low, left, max(high - left, 0))
-                best.keep_rows(products, low, left, low)
-                columns.result()
+                half = len(products) // 2
+                tasks = [
+                    pool.submit(best.keep_columns, products, low, left, max(high - left, 0)),
+                    pool.submit(best.keep_rows, products[:half], low, left, low),
+                    pool.submit(best.keep_rows, products[half:], low + half, left, low + half),
+                ]
+                for task in tasks:
+                    task.result()
             done += (high - low) * (2 * N - low - high)
             if progress is not None:
                 progress(done // N)
@@ -105,7 +112,8 @@ class _Best:
 
     def keep_rows(self, products: Float32, row: int, column: int, own: int) -> None:
         """Offer each row's products to its list; row i bears the number ``own`` + i."""
-        keep_rows(products, row, column, own, self.values, self.places, self.worst)
+        maxima = np.empty(4 * LANES, np.float32)
+        keep_rows(products, row, column, own, self.values, self.places, self.worst, maxima)
 
     def keep_columns(self, products: Float32, row: int, column: int, skip: int) -> None:
         """Offer each column's products to its list, but for the first ``skip`` columns."""
@@ -146,21 +154,74 @@ def insert(values: Float32, places: Int32, last: int, value: np.float32, place: 
 
 
 @kernel(
-    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])",
+    "float32(const float32[:,::1], int64, int64, float32[::1])",
+    using="oscillink_store.kernels.lanes",
+)
+def floor(S: Float32, i: int, count: int, maxima: Float32) -> np.float32:
+    """Return a number that at least ``count`` values of row i exceed, as large as is cheap.
+
+    The largest value of every 64th column is written to ``maxima`` (64,); the ``count``-th
+    of these, or just below it, is the answer.
+    """
+    m0, m1 = load(S, i, 0), load(S, i, LANES)
+    m2, m3 = load(S, i, 2 * LANES), load(S, i, 3 * LANES)
+    for start in range(4 * LANES, S.shape[1] - 4 * LANES + 1, 4 * LANES):
+        m0 = maximum(m0, load(S, i, start))
+        m1 = maximum(m1, load(S, i, start + LANES))
+        m2 = maximum(m2, load(S, i, start + 2 * LANES))
+        m3 = maximum(m3, load(S, i, start + 3 * LANES))
+    lanes = 2 * LANES
+    store(maxima, 0, 0, maximum(m0, m1))
+    store(maxima, 0, LANES, maximum(m2, m3))
+    if count > LANES:
+        lanes = 4 * LANES
+        store(maxima, 0, 0, m0)
+        store(maxima, 0, LANES, m1)
+        store(maxima, 0, 2 * LANES, m2)
+        store(maxima, 0, 3 * LANES, m3)
+    for lane in range(1, lanes):
+        value = maxima[lane]
+        at = min(lane, count - 1)
+        if value <= maxima[at] and lane > at:
+            continue
+        while at > 0 and maxima[at - 1] < value:
+            maxima[at] = maxima[at - 1]
+            at -= 1
+        maxima[at] = value
+    bound = maxima[count - 1]
+    return np.float32(bound - np.float32(abs(bound) * 1e-6 + 1e-30))
+
+
+@kernel(
+    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1],"
+    " float32[::1])",
     using="oscillink_store.kernels.lanes",
 )
 def keep_rows(
-    S: Float32, row: int, column: int, own: int, values: Float32, places: Int32, worst: Float32
+    S: Float32,
+    row: int,
+    column: int,
+    own: int,
+    values: Float32,
+    places: Int32,
+    worst: Float32,
+    maxima: Float32,
 ) -> None:
     """Offer S_ij to the list of row ``row`` + i, for every column ``column`` + j but its own.
 
-    ``values`` and ``places`` (M, room): the lists, sorted; ``worst`` (M,): their last values.
+    ``values`` and ``places`` (M, room): the lists, sorted; ``worst`` (M,): what a value must
+    exceed to be kept. ``maxima`` is scratch for :func:`floor`, which spares an empty list
+    most of the values that would not stay.
     """
     last = values.shape[1] - 1
     width = S.shape[1]
     whole = width - width % LANES
+    # one of the values may be the row's own, which does not count
+    spared = width >= 8 * LANES and last + 2 <= 3 * LANES
     for i in range(S.shape[0]):
         at = row + i
+        if spared and places[at, last] < 0:
+            worst[at] = max(worst[at], floor(S, i, last + 2, maxima))
         bound = splat(worst[at])
         for start in range(0, width, LANES):
             if start < whole and exceeds(load(S, i, start), bound) == 0:
@@ -168,7 +229,7 @@ def keep_rows(
             for j in range(start, min(start + LANES, width)):
                 if S[i, j] > worst[at] and column + j != own + i:
                     insert(values[at], places[at], last, S[i, j], column + j)
-                    worst[at] = values[at, last]
+                    worst[at] = max(worst[at], values[at, last])
             bound = splat(worst[at])
 
 
@@ -195,7 +256,7 @@ def keep_columns(
                 at = column + j
                 if S[i, j] > worst[at]:
                     insert(values[at], places[at], last, S[i, j], row + i)
-                    worst[at] = values[at, last]
+                    worst[at] = max(worst[at], values[at, last])
 
 
 @kernel(

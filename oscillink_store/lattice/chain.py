@@ -1,4 +1,4 @@
-"""The chain receipt: does a path of anchors hold together in the settled state?"""
+"""The chain receipt: whether a path of anchors holds together in the settled state."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from oscillink_store.errors import InputError, QueryError
 from oscillink_store.kernels.knn import knn_exact
 from oscillink_store.kernels.mmr import mmr
+from oscillink_store.kernels.mutual import mutual
+from oscillink_store.kernels.scan import similarities
 from oscillink_store.lattice.chain import ChainReceipt, chain_receipt
 from oscillink_store.lattice.graph import Adjacency, Edges, build_csr, induced
 from oscillink_store.lattice.rank import (
@@ -35,9 +37,9 @@ _BLEND = 0.5
 
 
 class Bundled(NamedTuple):
-    """One chosen anchor: its row, the score it was chosen by, and cos(U*_i, ψ)."""
+    """One chosen anchor: its row in Y, the score it was chosen by, and cos(U*_i, ψ)."""
 
-    index: int
+    anchor: int
     score: float
     alignment: float
 
@@ -98,9 +100,7 @@ class Lattice:
         """
         vector = np.ascontiguousarray(psi, np.float32)
         if vector.shape != (self.Y.shape[1],) or not np.isfinite(vector).all():
-            raise QueryError(
-                f"psi has shape {vector.shape}: pass {self.Y.shape[1]} finite numbers"
-            )
+            raise QueryError(f"psi has shape {vector.shape}: pass {self.Y.shape[1]} finite numbers")
         self._psi, self._settled = vector, None
         if gates is not None:
             self.set_gates(gates)
@@ -170,8 +170,7 @@ class Lattice:
             chosen = mmr(_unit(self.Y), scores, k, 0.5)
         elif rule == "evidence":
             scores = self._evidence_scores(psi)
-            rows = np.arange(len(self.Y), dtype=np.int64)
-            chosen = order(scores, rows)[:k].tolist()
+            chosen = order(scores, np.arange(len(self.Y), dtype=np.int64))[:k].tolist()
         else:
             raise QueryError(f"rule is {rule!r}: use 'evidence' or 'blend'")
         return [Bundled(at, float(scores[at]), float(alignment[at])) for at in chosen]
@@ -213,10 +212,10 @@ class Lattice:
         return chain_receipt(checked, settled, edges, self._path_term)
 
     def _solve(self, path: tuple[int, ...] | None) -> Settled:
-        parameters = replace(self.parameters, path_term=self._path_term)
-        return settle(
-            self.Y, self._query(), self._gates, self.adjacency, parameters, path=path
-        )
+        parameters = self.parameters
+        if parameters.path_term != self._path_term:
+            parameters = replace(parameters, path_term=self._path_term)
+        return settle(self.Y, self._query(), self._gates, self.adjacency, parameters, path=path)
 
     def _query(self) -> Float32:
         if self._psi is None:
@@ -258,31 +257,19 @@ def mutual_knn(Y: Float32, k: int) -> Adjacency:
     Each weight max(cos, 0) is scaled by the geometric mean of its rows' min(1, 1/row sum).
     """
     n = len(Y)
-    indices, similarity = knn_exact(_unit(Y), min(k, max(n - 1, 1)))
-    rows = np.repeat(np.arange(n), indices.shape[1])
-    columns, weights = indices.ravel().astype(np.int64), similarity.ravel().astype(np.float64)
-    real = (columns >= 0) & (weights > 0.0)
-    rows, columns, weights = rows[real], columns[real], weights[real]
-    keys = rows * n + columns
-    ascending = np.argsort(keys)
-    rows, columns, weights, keys = (part[ascending] for part in (rows, columns, weights, keys))
-    mutual = np.isin(columns * n + rows, keys, assume_unique=True)
-    rows, columns, weights = rows[mutual], columns[mutual], weights[mutual]
-    sums = np.bincount(rows, weights, n)
-    cap = np.minimum(1.0, np.divide(1.0, sums, out=np.ones(n), where=sums > 0.0))
-    weights = weights * np.sqrt(cap[rows] * cap[columns])
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
-    return Adjacency(indptr, columns.astype(np.int32), weights)
+    neighbors, similarity = knn_exact(_unit(Y), min(k, max(n - 1, 1)))
+    indptr = np.empty(n + 1, np.int64)
+    indices = np.empty(neighbors.size, np.int32)
+    weights = np.empty(neighbors.size)
+    count = mutual(neighbors, similarity, indptr, indices, weights, np.empty(n))
+    return Adjacency(indptr, indices[:count].copy(), weights[:count].copy())
 
 
-def blend_order(
-    Y: npt.ArrayLike, psi: npt.ArrayLike, *, k: int, kneighbors: int = 6
-) -> list[int]:
+def blend_order(Y: npt.ArrayLike, psi: npt.ArrayLike, *, k: int, kneighbors: int = 6) -> list[int]:
     """The original's bundle over a candidate set Y (n, D): its rows, first choice first."""
     lattice = Lattice(Y, kneighbors=kneighbors)
     lattice.set_query(psi)
-    return [chosen.index for chosen in lattice.bundle(k, rule="blend")]
+    return [chosen.anchor for chosen in lattice.bundle(k, rule="blend")]
 
 
 def _matrix(Y: npt.ArrayLike) -> Float32:
@@ -300,17 +287,19 @@ def _matrix(Y: npt.ArrayLike) -> Float32:
     return matrix
 
 
+def _lengths(X: Float32) -> Float64:
+    lengths: Float64 = np.sqrt(np.einsum("ij,ij->i", X, X)).astype(np.float64)
+    return lengths
+
+
 def _unit(Y: Float32) -> Float32:
-    lengths = np.sqrt(np.einsum("ij,ij->i", Y, Y, dtype=np.float64))
+    lengths = _lengths(Y)
     lengths[lengths == 0.0] = 1.0
-    unit: Float32 = np.ascontiguousarray(Y / lengths[:, None], np.float32)
-    return unit
+    return np.ascontiguousarray(Y / lengths.astype(np.float32)[:, None])
 
 
 def _cosines(X: Float32, psi: Float32) -> Float64:
-    lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
-    length = float(np.sqrt(np.einsum("i,i->", psi, psi, dtype=np.float64)))
-    products = np.einsum("ij,j->i", X, psi, dtype=np.float64)
-    norms = lengths * length
+    products = similarities(X, np.arange(len(X), dtype=np.int64), psi)
+    norms = _lengths(X) * float(_lengths(psi[None])[0])
     cosines: Float64 = np.divide(products, norms, out=np.zeros(len(X)), where=norms > 0.0)
     return cosines

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from oscillink_store.kernels.cg import TILE, block_cg
 from oscillink_store.kernels.diffusion import heat, heat_coefficients, screened
 from oscillink_store.kernels.energy import anchor_forms, edge_forms
-from oscillink_store.kernels.layout import aligned
 from oscillink_store.kernels.laplacian import normalize
+from oscillink_store.kernels.layout import aligned
 from oscillink_store.lattice.graph import Adjacency
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def null_points(
     z = robust_z(residuals, residuals)
     found = np.flatnonzero(z > threshold)
     order = found[np.argsort(-z[found], kind="stable")]
-    return [(int(pairs[e, 0]), int(pairs[e, 1]), float(z[e])) for e in order]
+    ends, scores = pairs[order].tolist(), z[order].tolist()
+    return [(i, j, score) for (i, j), score in zip(ends, scores, strict=True)]
 
 
 def robust_z(values: Float64, reference: Float64) -> Float64:
