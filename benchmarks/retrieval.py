@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from oscillink_store.kernels.mmr import mmr
-from oscillink_store.lattice.memory import blend_order
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import oscillink_store as osc
+from oscillink_store.kernels.mmr import mmr
+from oscillink_store.lattice.memory import blend_order
 
 METHODS = ("cosine", "bm25", "hybrid", "mmr 0.7", "original blend", "lattice")
 MEASURES = ("recall@5", "recall@10", "all in 5", "nDCG@10")

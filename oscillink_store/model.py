@@ -74,7 +74,7 @@ class Parameters:
     # evidence and ranking
     text_weight: float = 0.4
     name_bonus: float = 4.0
-    facet_bonus: float = 2.5
+    facet_bonus: float = 3.0
     sources: int = 3
     diffusion: Diffusion = "screened"
     screening: float = 0.5

@@ -20,7 +20,8 @@ BELOW: dict[str, set[str]] = {
     "embed": {"errors", "model"},
     "engine": {"errors", "model", "kernels", "lattice", "receipts", "storage", "embed"},
 }
-FACES = set(BELOW) | {"sql"}
+# Faces may use each other: the command line runs the demo and attaches DuckDB.
+FACES = set(BELOW) | {"cli", "demo", "sql", "sql_binding", "stdlib_docs"}
 PUBLIC_ONLY = {"integrations"}
 
 

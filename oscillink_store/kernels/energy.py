@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         total,
     )
 
-__all__ = ["anchor_forms", "edge_forms"]
+__all__ = ["agreement", "anchor_forms", "edge_forms"]
 
 
 @kernel(
@@ -129,3 +129,41 @@ def anchor_forms(
         totals[1] += gates[i] * total(before)
         totals[2] += gates[i] * total(after)
         totals[3] += gates[i] * total(moved)
+
+
+@kernel(
+    "void(const int32[:,::1], const float64[::1], const float64[::1], const float64[::1],"
+    " const float64[::1], float64[::1], float64[:,::1])"
+)
+def agreement(
+    pairs: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float64],
+    residuals: npt.NDArray[np.float64],
+    scale: npt.NDArray[np.float64],
+    squares: npt.NDArray[np.float64],
+    ratio: npt.NDArray[np.float64],
+    sums: npt.NDArray[np.float64],
+) -> None:
+    """Compute 2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off to [0, 1], per anchor.
+
+    ``pairs`` (E, 2), their ``weights`` A_ij and ``residuals`` A_ij‖U_i/√d_i − U_j/√d_j‖²
+    (E,), ``scale`` d^(−1/2) and ``squares`` ‖U_i‖² (n,). With a_i = U_i d_i^(−1/2) the inner
+    products follow from 2 a_i·a_j = ‖a_i‖² + ‖a_j‖² − ‖a_i − a_j‖². Writes ``ratio`` (n,), 0
+    for an anchor without edges; ``sums`` (2, n) is scratch.
+    """
+    for i in range(ratio.shape[0]):
+        sums[0, i] = 0.0
+        sums[1, i] = 0.0
+    for e in range(weights.shape[0]):
+        i, j = pairs[e, 0], pairs[e, 1]
+        si, sj = scale[i], scale[j]
+        gap = residuals[e] / weights[e]
+        cross = (si * si * squares[i] + sj * sj * squares[j] - gap) / (si * sj)
+        possible = weights[e] * (squares[i] + squares[j])
+        sums[0, i] += weights[e] * cross
+        sums[0, j] += weights[e] * cross
+        sums[1, i] += possible
+        sums[1, j] += possible
+    for i in range(ratio.shape[0]):
+        value = sums[0, i] / sums[1, i] if sums[1, i] > 0.0 else 0.0
+        ratio[i] = min(max(value, 0.0), 1.0)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from ctypes import byref
 from functools import cache
 from importlib.metadata import version
+from operator import index
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -71,7 +72,8 @@ class _Parameter:
         self.dimensions = match["array"].count(":") - 1 if match["array"] else 0
         self.writable = not match["const"]
         self.dtype = np.dtype(self.type)
-        self.number = float if self.dtype.kind == "f" else int
+        # index() refuses what int() would cut off
+        self.number = float if self.dtype.kind == "f" else index
 
 
 class _Compiled:
@@ -102,6 +104,11 @@ class _Compiled:
             if parameter.dimensions == 0:
                 flat.append(parameter.number(argument))
                 continue
+            if not isinstance(argument, np.ndarray):
+                raise TypeError(
+                    f"{self.__name__}: argument {place} is a {type(argument).__name__}, it takes "
+                    f"an array of {parameter.type}"
+                )
             flags = argument.flags
             if (
                 argument.dtype != parameter.dtype
@@ -222,7 +229,11 @@ def _key() -> str:
 @cache
 def _folder() -> Path | None:
     beside = Path(__file__).parent / "__pycache__"
-    for folder in (beside, Path.home() / ".cache" / "oscillink-store"):
+    try:
+        own = Path.home() / ".cache" / "oscillink-store"
+    except RuntimeError:  # a user without a home, as in some containers
+        own = beside
+    for folder in (beside, own):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -254,11 +265,12 @@ def _store(name: str, symbol: str, code: bytes) -> None:
         return
     rest = symbol.encode() + b"\n" + code
     content = hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
-    try:
+    target = folder / f"{name}.{_key()}.kernel"
+    with suppress(OSError):  # without a cache the next process compiles again
         for old in folder.glob(f"{name}.*.kernel"):
             old.unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=folder, delete_on_close=False) as file:
             file.write(content)
-        Path(file.name).replace(folder / f"{name}.{_key()}.kernel")
-    except OSError:
-        return  # without a cache the next process compiles again
+            file.close()
+            Path(file.name).chmod(0o644)  # others may run the same installation
+            Path(file.name).replace(target)

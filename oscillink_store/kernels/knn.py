@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         maximum,
         splat,
         store,
+        trailing_zeros,
         wide_fma,
         wide_total,
         wide_zero,
@@ -38,6 +39,10 @@ __all__ = ["knn_against", "knn_exact"]
 
 SPARE = 4
 WIDE = 4
+ONE = np.uint64(1)
+ALL_LANES = np.uint64(2**LANES - 1)
+SMALL = 4096
+SMALL_BLOCK = 256
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -55,6 +60,15 @@ def knn_exact(
     16·``block``² bytes and 8·(k + 5) bytes per row.
     """
     N = len(Y)
+    if N <= SMALL:
+        best = _Best(N, N, k, spare=SPARE // 2)
+        # products that stay in the processor's cache are cheaper made twice than shared
+        buffer = aligned(min(SMALL_BLOCK, N) * N)
+        for low in range(0, N, SMALL_BLOCK):
+            best.keep_rows(_product(Y[low : low + SMALL_BLOCK], Y, buffer), low, 0, low)
+        if progress is not None:
+            progress(N)
+        return best.measured(Y, Y, 0)
     best = _Best(N, N, k)
     buffer = aligned(min(block, N) * min(block * WIDE, N))
     done = 0
@@ -64,14 +78,9 @@ def knn_exact(
             for left in range(low, N, block * WIDE):
                 products = _product(Y[low:high], Y[left : left + block * WIDE], buffer)
                 # the lists of the rows and those of the columns behind them are disjoint
-                half = len(products) // 2
-                tasks = [
-                    pool.submit(best.keep_columns, products, low, left, max(high - left, 0)),
-                    pool.submit(best.keep_rows, products[:half], low, left, low),
-                    pool.submit(best.keep_rows, products[half:], low + half, left, low + half),
-                ]
-                for task in tasks:
-                    task.result()
+                columns = pool.submit(best.keep_columns, products, low, left, max(high - left, 0))
+                best.keep_in_halves(products, low, left, low, pool)
+                columns.result()
             done += (high - low) * (2 * N - low - high)
             if progress is not None:
                 progress(done // N)
@@ -103,9 +112,9 @@ def _product(X: Float32, Y: Float32, buffer: Float32) -> Float32:
 class _Best:
     """For each of M rows a list of the best few of N columns by approximate products."""
 
-    def __init__(self, M: int, N: int, k: int) -> None:
+    def __init__(self, M: int, N: int, k: int, spare: int = SPARE) -> None:
         self.k = k
-        room = min(k + SPARE, max(N, 1))
+        room = min(k + spare, max(N, 1))
         self.values = np.full((M, room), -np.inf, np.float32)
         self.places = np.full((M, room), -1, np.int32)
         self.worst = np.full(M, -np.inf, np.float32)
@@ -115,27 +124,37 @@ class _Best:
         maxima = np.empty(4 * LANES, np.float32)
         keep_rows(products, row, column, own, self.values, self.places, self.worst, maxima)
 
+    def keep_in_halves(
+        self, products: Float32, row: int, column: int, own: int, pool: ThreadPoolExecutor
+    ) -> None:
+        """Do :meth:`keep_rows` on two threads."""
+        half = len(products) // 2
+        first = pool.submit(self.keep_rows, products[:half], row, column, own)
+        self.keep_rows(products[half:], row + half, column, own + half)
+        first.result()
+
     def keep_columns(self, products: Float32, row: int, column: int, skip: int) -> None:
         """Offer each column's products to its list, but for the first ``skip`` columns."""
         keep_columns(products, row, column, skip, self.values, self.places, self.worst)
 
     def measured(
-        self, X: Float32, Y: Float32, own: int, pool: ThreadPoolExecutor
+        self, X: Float32, Y: Float32, own: int, pool: ThreadPoolExecutor | None = None
     ) -> tuple[Int32, Float32]:
         """Measure the kept columns by the fixed-order product and return the best k."""
         M, D = X.shape
         indices = np.full((M, self.k), -1, np.int32)
         similarity = np.full((M, self.k), -np.inf, np.float32)
         slack = np.float32((D + 8) * 2.0**-24)
-        half = M // 2
-        parts = [
-            pool.submit(
-                measure, X, Y, low, high, own, self.places, self.worst, slack, indices, similarity
-            )
-            for low, high in ((0, half), (half, M))
-        ]
-        for part in parts:
-            part.result()
+
+        def part(low: int, high: int) -> None:
+            measure(X, Y, low, high, own, self.places, self.worst, slack, indices, similarity)
+
+        if pool is None:
+            part(0, M)
+        else:
+            first = pool.submit(part, 0, M // 2)
+            part(M // 2, M)
+            first.result()
         return indices, similarity
 
 
@@ -224,10 +243,13 @@ def keep_rows(
             worst[at] = max(worst[at], floor(S, i, last + 2, maxima))
         bound = splat(worst[at])
         for start in range(0, width, LANES):
-            if start < whole and exceeds(load(S, i, start), bound) == 0:
-                continue
-            for j in range(start, min(start + LANES, width)):
-                if S[i, j] > worst[at] and column + j != own + i:
+            mask = ALL_LANES
+            if start < whole:
+                mask = exceeds(load(S, i, start), bound)
+            while mask != 0:
+                j = start + int(trailing_zeros(mask))
+                mask &= mask - ONE
+                if j < width and S[i, j] > worst[at] and column + j != own + i:
                     insert(values[at], places[at], last, S[i, j], column + j)
                     worst[at] = max(worst[at], values[at, last])
             bound = splat(worst[at])

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
+from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic, register_model
 
 from oscillink_store.kernels.layout import LANES
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Lanes", "WideLanes", "exceeds", "fma", "load", "load_part", "maximum",
-    "multiply", "splat", "store", "subtract", "total", "wide_fma", "wide_total", "wide_zero",
+    "multiply", "splat", "store", "subtract", "total", "trailing_zeros",
+    "wide_fma", "wide_total", "wide_zero",
 ]  # fmt: skip
 
 FLOATS = ir.VectorType(ir.FloatType(), LANES)

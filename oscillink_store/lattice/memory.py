@@ -162,18 +162,21 @@ class Lattice:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
         settled, psi = self.settle(), self._query()
-        alignment = _cosines(settled.U, psi)
         if rule == "blend":
             drop = self._graph_terms(self.Y) - self._graph_terms(settled.U)
             scores = _BLEND * standardize(drop, float(drop.mean()), float(drop.std()))
-            scores = scores + (1.0 - _BLEND) * alignment
+            scores = scores + (1.0 - _BLEND) * _cosines(settled.U, psi)
             chosen = mmr(_unit(self.Y), scores, k, 0.5)
         elif rule == "evidence":
             scores = self._evidence_scores(psi)
             chosen = order(scores, np.arange(len(self.Y), dtype=np.int64))[:k].tolist()
         else:
             raise QueryError(f"rule is {rule!r}: use 'evidence' or 'blend'")
-        return [Bundled(at, float(scores[at]), float(alignment[at])) for at in chosen]
+        alignment = _cosines(settled.U[chosen], psi)
+        return [
+            Bundled(at, float(scores[at]), float(aligned))
+            for at, aligned in zip(chosen, alignment, strict=True)
+        ]
 
     def receipt(self) -> dict[str, Any]:
         """What the settled state amounts to, as plain JSON values.
@@ -247,8 +250,7 @@ class Lattice:
         scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(len(X)), where=degrees > 0.0)
         Z = X * scale[:, None]
         gaps = ((Z[rows] - Z[indices]) ** 2).sum(axis=1)
-        terms: Float64 = np.bincount(rows, weights * gaps, len(X))
-        return terms
+        return np.bincount(rows, weights * gaps, len(X)).astype(np.float64)
 
 
 def mutual_knn(Y: Float32, k: int) -> Adjacency:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.cg import TILE, block_cg
 from oscillink_store.kernels.diffusion import heat, heat_coefficients, screened
-from oscillink_store.kernels.energy import anchor_forms, edge_forms
+from oscillink_store.kernels.energy import agreement, anchor_forms, edge_forms
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.kernels.layout import aligned
 from oscillink_store.lattice.graph import Adjacency
@@ -217,23 +217,13 @@ def coherence(
     residuals: Float64,
     squares: Float64,
 ) -> Float64:
-    """Measure each anchor's agreement with its neighbours; see :class:`Settled`.
-
-    The inner products come from the edges' residuals: with a_i = U_i d_i^(−1/2),
-    2 a_i·a_j = ‖a_i‖² + ‖a_j‖² − ‖a_i − a_j‖².
-    """
+    """Measure each anchor's agreement with its neighbours; see :class:`Settled`."""
     n = len(squares)
-    i, j = pairs[:, 0], pairs[:, 1]
     rows = np.repeat(np.arange(n), np.diff(adjacency.indptr))
     weights = adjacency.weights[adjacency.indices > rows]
-    si, sj = scale[i], scale[j]
-    cross = (si * si * squares[i] + sj * sj * squares[j] - residuals / weights) / (si * sj)
-    agreed, possible = weights * cross, weights * (squares[i] + squares[j])
-    top = np.bincount(i, agreed, n) + np.bincount(j, agreed, n)
-    bottom = np.bincount(i, possible, n) + np.bincount(j, possible, n)
-    ratio = np.divide(top, bottom, out=np.zeros(n), where=bottom > 0.0)
-    agreement: Float64 = np.minimum(np.maximum(ratio, 0.0), 1.0)
-    return agreement
+    ratio = np.empty(n)
+    agreement(pairs, weights, residuals, scale, squares, ratio, np.empty((2, n)))
+    return ratio
 
 
 def null_points(
