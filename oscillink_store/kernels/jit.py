@@ -13,9 +13,9 @@ import hashlib
 import importlib
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import byref
 from functools import cache
 from importlib.metadata import version
@@ -266,11 +266,12 @@ def _store(name: str, symbol: str, code: bytes) -> None:
     rest = symbol.encode() + b"\n" + code
     content = hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
     target = folder / f"{name}.{_key()}.kernel"
-    with suppress(OSError):  # without a cache the next process compiles again
+    part = target.with_suffix(f".{os.getpid()}")
+    try:
         for old in folder.glob(f"{name}.*.kernel"):
             old.unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete_on_close=False) as file:
-            file.write(content)
-            file.close()
-            Path(file.name).chmod(0o644)  # others may run the same installation
-            Path(file.name).replace(target)
+        part.write_bytes(content)
+        part.replace(target)
+    except OSError:  # without a cache the next process compiles again
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
