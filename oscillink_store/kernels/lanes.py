@@ -226,7 +226,7 @@ fma: Callable[[Lanes, Lanes, Lanes], Lanes] = intrinsic(_fma)
 """a · b + c, rounded once"""
 maximum: Callable[[Lanes, Lanes], Lanes] = intrinsic(_maximum)
 """The larger of a and b in each lane."""
-exceeds: Callable[[Lanes, Lanes], int] = intrinsic(_exceeds)
+exceeds: Callable[[Lanes, Lanes], np.uint64] = intrinsic(_exceeds)
 """A number whose bit l says whether a > b in lane l."""
 wide_zero: Callable[[], WideLanes] = intrinsic(_wide_zero)
 """Zero in every float64 lane."""
