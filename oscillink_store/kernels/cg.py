@@ -57,7 +57,7 @@ def block_cg(
     best from :func:`oscillink_store.kernels.lanes.aligned`.
     Each column has its own step lengths (Hestenes and Stiefel 1952); a tile of columns stops
     when each of them has ‖r‖ ≤ tolerance·‖right-hand side‖. Writes the largest such ratio to
-    ``residual[0]`` and returns the most iterations any tile took.
+    ``residual[0]``, NaN when float32 overflowed, and returns the most iterations any tile took.
     """
     n, D = Y.shape
     P, Q, R, X = tiles[0], tiles[1], tiles[2], tiles[3]
@@ -131,8 +131,10 @@ def block_cg(
             for d in range(TILE):
                 onward[d] = pq[d] / rz[d] if rz[d] > np.float32(0.0) else np.float32(0.0)
                 rz[d] = pq[d]
-                if norm[d] > np.float32(0.0):
-                    worst = max(worst, np.float64(rr[d]) / np.float64(norm[d]))
+                if norm[d] != np.float32(0.0):
+                    ratio = np.float64(rr[d]) / np.float64(norm[d])
+                    if ratio > worst or np.isnan(ratio):
+                        worst = ratio
             worst = np.sqrt(worst)
             for c in range(0, TILE, LANES):
                 alpha, beta = load(step, 0, c), load(onward, 0, c)
@@ -143,7 +145,8 @@ def block_cg(
                     store(P, i, c, fma(beta, p, z))
             iterations += 1
         most = max(most, iterations)
-        residual[0] = max(residual[0], worst)
+        if worst > residual[0] or np.isnan(worst):
+            residual[0] = worst
         for i in range(n):
             for d in range(min(TILE, D - first)):
                 U[i, first + d] = X[i, d]
