@@ -58,12 +58,14 @@ def edge_forms(
     totals[1] = 0.0
     totals[2] = 0.0
     for i in range(n):
-        own = splat(np.float32(scale[i]))
         for entry in range(indptr[i], indptr[i + 1]):
             j = indices[entry]
             if j <= i:
                 continue
-            other = splat(np.float32(scale[j]))
+            # A_ij goes into the scales, which exceed float32 where a degree is tiny: A_ij/d_i ≤ 1
+            root = np.sqrt(weights[entry])
+            own = splat(np.float32(root * scale[i]))
+            other = splat(np.float32(root * scale[j]))
             at_y, at_u, at_difference = zero, zero, zero
             for d in range(0, D, LANES):
                 width = min(LANES, D - d)
@@ -81,10 +83,10 @@ def edge_forms(
                 at_difference = fma(difference, difference, at_difference)
             pairs[count, 0] = i
             pairs[count, 1] = j
-            residuals[count] = weights[entry] * total(at_u)
-            totals[0] += weights[entry] * total(at_y)
+            residuals[count] = total(at_u)
+            totals[0] += total(at_y)
             totals[1] += residuals[count]
-            totals[2] += weights[entry] * total(at_difference)
+            totals[2] += total(at_difference)
             count += 1
     return count
 
