@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine.row_vectors import Refuse, parsed_lists
-from oscillink_store.storage.schemas import first_failing, storable_type
+from oscillink_store.storage.schemas import cast_exactly, first_failing, storable_type
 
 __all__ = [
     "check_encoding",
@@ -38,10 +38,20 @@ def check_encoding(column: pa.Array, refuse: Refuse) -> None:
     try:
         column.validate(full=True)
     except pa.ArrowException as error:
-        row = first_failing(column, lambda part: part.validate(full=True))
-        if "UTF8" in str(error):
-            raise refuse(row, "is not UTF-8: decode it with its own encoding first") from None
-        raise refuse(row, "is a corrupt Arrow value: write the source anew") from error
+        if "UTF8" not in str(error):
+            raise refuse(None, "is a corrupt Arrow array: write the source anew") from error
+    else:
+        return
+    # a slice of lists is validated with all elements of the whole, so look at copies
+    try:
+        _validate_copy(column)
+    except pa.ArrowException:
+        row = first_failing(column, _validate_copy)
+        raise refuse(row, "is not UTF-8: decode it with its own encoding first") from None
+
+
+def _validate_copy(column: pa.Array) -> None:
+    column.take(pa.array(range(len(column)), pa.int64())).validate(full=True)
 
 
 def identifiers(column: pa.Array, refuse: Refuse) -> pa.Array:
@@ -148,16 +158,9 @@ def metadata_values(column: pa.Array, refuse: Refuse) -> pa.Array:
     """A metadata column in its plain type."""
     type_ = storable_type(column.type)
     if type_ is None:
-        raise refuse(None, f"is of type {column.type}, which cannot be stored: cast it, as to text")
-    if column.type.equals(type_, check_metadata=True):
-        return column
-    try:
-        return column.cast(type_)
-    except pa.ArrowException:
-        row = first_failing(column, lambda part: part.cast(type_))
-        raise refuse(
-            row, f"holds {column[row]} of type {column.type}, which does not fit {type_}: cast it"
-        ) from None
+        shown = ascii(str(column.type))[1:-1][:80]  # names within may be anything
+        raise refuse(None, f"is of type {shown}, which cannot be stored: cast it, as to text")
+    return cast_exactly(column, type_)
 
 
 def _texts(column: pa.Array, refuse: Refuse, wanted: str) -> pa.Array:

@@ -40,6 +40,7 @@ from oscillink_store.model import Fields
 from oscillink_store.storage.schemas import (
     FIXED_COLUMNS,
     anchors_schema,
+    check_metadata_names,
     conform,
     merge_metadata,
 )
@@ -95,7 +96,7 @@ class Normalizer:
         refuse = partial(_refuse, source, row_offset)
         for name, column in columns.items():
             row_columns.check_encoding(column, partial(refuse, name))
-        metadata = self._metadata_of(columns, refuse)
+        metadata = self._metadata_of(columns, source, row_offset, refuse)
         parts = self._parts(columns, source, refuse)
         vectors = self._vectors(columns, source, refuse)
         dimension = None
@@ -132,7 +133,11 @@ class Normalizer:
         return self._metadata
 
     def _metadata_of(
-        self, columns: dict[str, pa.Array], refuse: Callable[[str, int | None, str], InputError]
+        self,
+        columns: dict[str, pa.Array],
+        source: str,
+        row_offset: int,
+        refuse: Callable[[str, int | None, str], InputError],
     ) -> pa.RecordBatch:
         fields = self._fields
         parts = {fields.id, fields.text, fields.title, fields.vector, fields.links, fields.gate}
@@ -144,13 +149,11 @@ class Normalizer:
             or (name in ordering and name not in FIXED_COLUMNS)
         }
         metadata = pa.RecordBatch.from_arrays(list(kept.values()), list(kept))
+        check_metadata_names(metadata.schema.names)
         try:
             self._metadata = merge_metadata(self._metadata, metadata.schema)
         except InputError as error:
-            row, name = None, error.field
-            if name in kept and name in self._metadata.names:
-                row = row_columns.first_row(kept[name].is_valid())
-            raise refuse("", row, str(error)) from None
+            raise _mismatch(error, kept, source, row_offset) from None
         return metadata
 
     def _parts(
@@ -280,5 +283,13 @@ def _columns(batch: pa.RecordBatch, source: str) -> dict[str, pa.Array]:
 def _refuse(source: str, row_offset: int, field: str, row: int | None, problem: str) -> InputError:
     place = None if row is None else row_offset + row
     where = source if place is None else f"{source}, row {place}"
-    what = f"{field!r} {problem}" if field else problem
-    return InputError(f"{where}: {what}", field=field, row=place)
+    return InputError(f"{where}: {field!r} {problem}", field=field, row=place)
+
+
+def _mismatch(
+    error: InputError, columns: dict[str, pa.Array], source: str, row_offset: int
+) -> InputError:
+    """Add to an error about a batch's types the row in which it shows first."""
+    first = row_columns.first_row(columns[error.field].is_valid()) if error.field else None
+    row = row_offset + (first or 0)
+    return InputError(f"{source}, row {row}: {error}", field=error.field, row=row)

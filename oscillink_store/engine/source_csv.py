@@ -25,7 +25,7 @@ from oscillink_store.model import Fields
 
 __all__ = ["CsvFiles"]
 
-_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"
+_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
 _NUMBER = r"^-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 _TYPES = {
@@ -55,10 +55,8 @@ class CsvFiles:
 
     def __init__(self, delimiters: Mapping[Path, str], fields: Fields) -> None:
         self._delimiters = delimiters
-        self._texts = {
-            fields.id, fields.text, fields.title, fields.vector, fields.links,
-            *fields.sequence_columns,
-        }  # fmt: skip
+        self._texts = {fields.id, fields.text, fields.title, fields.vector, fields.links}
+        self._sequences = set(fields.sequence_columns) - self._texts
 
     def rows(self, path: Path) -> int:
         """The number of records in one of the files.
@@ -90,7 +88,11 @@ class CsvFiles:
         for scan in self._scans.values():
             for name, kind in scan.kinds.items():
                 kinds[name] = _common(kinds.get(name, "empty"), kind)
-        return {name: "text" if name in self._texts else kind for name, kind in kinds.items()}
+        for name in kinds:
+            # a sequence is named by whole numbers or text; as text, 1.50 keeps its last digit
+            if name in self._texts or (name in self._sequences and kinds[name] != "integer"):
+                kinds[name] = "text"
+        return kinds
 
     def _scan(self, path: Path) -> _Scan:
         block_bytes = _BLOCK_BYTES

@@ -89,12 +89,8 @@ def dict_batch(
 
 
 def _infer(values: list[Any], *, as_text: bool) -> pa.Array:
-    if as_text and all(
-        value is None or isinstance(value, str)
-        or (isinstance(value, Integral) and not isinstance(value, bool))
-        for value in values
-    ):  # fmt: skip
-        values = [None if value is None else str(value) for value in values]
+    if as_text and any(isinstance(value, str) for value in values):
+        values = [str(value) if _is_whole(value) else value for value in values]
     array = pa.array(values)
     if isinstance(array.type, pa.UuidType):
         return pa.array([None if value is None else str(value) for value in values])
@@ -102,6 +98,10 @@ def _infer(values: list[Any], *, as_text: bool) -> pa.Array:
         # Lance cannot store a struct without fields
         return pa.array([_without_empty(value) for value in values])
     return array
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _has_empty_struct(type_: pa.DataType) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "FIXED_COLUMNS",
     "RESERVED_COLUMNS",
     "anchors_schema",
+    "cast_exactly",
     "check_metadata_names",
     "conform",
     "first_failing",
@@ -110,7 +111,7 @@ def storable_type(type_: pa.DataType, depth: int = 0) -> pa.DataType | None:
     Strings and binaries of every layout become ``string`` and ``binary``, lists of every
     width ``list``, dictionaries and extension types what they encode; nested fields become
     nullable and lose their metadata. Intervals, unions, list views, run-end encodings, UUID
-    extension values, structs without fields, decimals beyond 38 digits and more than 32 levels
+    extension values, structs without fields or with NUL in a name, decimals beyond 38 digits and more than 32 levels
     (``depth`` counts them) have no plain type.
     """
     depth += 1
@@ -130,7 +131,8 @@ def storable_type(type_: pa.DataType, depth: int = 0) -> pa.DataType | None:
     if is_.is_struct(type_):
         children = [(child.name, storable_type(child.type, depth)) for child in type_]
         names = {name for name, _ in children}
-        if not children or len(names) < len(children) or any(t is None for _, t in children):
+        usable = all(type_ is not None and "\0" not in name for name, type_ in children)
+        if not children or len(names) < len(children) or not usable:
             return None
         return pa.struct(children)
     return _storable_scalar(type_)
@@ -285,11 +287,29 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
-    if column.type.equals(field.type, check_metadata=True):
+def cast_exactly(column: Any, type_: pa.DataType) -> Any:
+    """An array or chunked array in another type, without changing a value.
+
+    Raises:
+        pyarrow.ArrowException: a value that the type cannot hold exactly.
+    """
+    if column.type.equals(type_, check_metadata=True):
         return column
+    if _has_null_lists(type_):
+        # Arrow's cast from a list of nulls to a list of nulls loses elements
+        return pa.array(column.to_pylist(), type_)
+    return column.cast(type_)
+
+
+def _has_null_lists(type_: pa.DataType) -> bool:
+    if pa.types.is_list(type_) and pa.types.is_null(type_.value_type):
+        return True
+    return any(_has_null_lists(type_.field(i).type) for i in range(type_.num_fields))
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
-        return column.cast(field.type)
+        return cast_exactly(column, field.type)
     except pa.ArrowException:
         row = first_failing(column, lambda part: part.cast(field.type))
         raise InputError(
