@@ -11,6 +11,7 @@ import numpy.typing as npt
 from oscillink_store.errors import InputError
 from oscillink_store.kernels.degrees import degrees
 from oscillink_store.kernels.laplacian import induce
+from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Adjacency", "Csr", "Edges", "build_csr", "induced", "neighbors", "whole_degrees"]
 
 RELATION_BITS = 8
+_COLUMNS = (("source", "iu", np.int64), ("target", "iu", np.int64), ("weight", "iuf", np.float32))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,13 +27,43 @@ class Edges:
     """Undirected weighted edges of one relation.
 
     ``source`` and ``target`` (E,) int64 are anchors, ``weight`` (E,) float32 is positive,
-    ``relation`` is the relation's place in :data:`oscillink_store.model.RELATIONS`.
+    ``relation`` is the relation's place in :data:`oscillink_store.model.RELATIONS`. Lists and
+    other widths of numbers are converted.
+
+    Raises InputError when the three are not equally long vectors of numbers, or the relation
+    is unknown.
     """
 
     source: npt.NDArray[np.int64]
     target: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float32]
     relation: int
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to the types that the kernels read."""
+        if self.relation not in range(len(RELATIONS)):
+            raise InputError(
+                f"edges: relation {self.relation!r} is unknown: pass 0 to {len(RELATIONS) - 1}, "
+                "the place of its name in RELATIONS",
+                field="relation",
+            )
+        for name, kinds, dtype in _COLUMNS:
+            values = np.asarray(getattr(self, name))
+            if values.ndim != 1 or (len(values) and values.dtype.kind not in kinds):
+                wanted = "whole numbers" if dtype is np.int64 else "numbers"
+                raise InputError(
+                    f"edges: {name} has shape {values.shape} and type {values.dtype}: "
+                    f"pass a vector of {wanted}",
+                    field=name,
+                )
+            with np.errstate(over="ignore"):  # what does not fit is refused with its row
+                object.__setattr__(self, name, values.astype(dtype, copy=False))
+        if not len(self.source) == len(self.target) == len(self.weight):
+            raise InputError(
+                f"edges: {len(self.source)} sources, {len(self.target)} targets and "
+                f"{len(self.weight)} weights: give each edge one of each",
+                field="weight",
+            )
 
     def __len__(self) -> int:
         return len(self.source)
@@ -49,9 +81,9 @@ class Edges:
         first = np.ones(len(low), bool)
         first[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
         return Edges(
-            source=low[first].astype(np.int64),
-            target=high[first].astype(np.int64),
-            weight=weight[first].astype(np.float32),
+            source=low[first],
+            target=high[first],
+            weight=weight[first],
             relation=self.relation,
         )
 
@@ -106,7 +138,7 @@ def build_csr(anchors: int, edges: Sequence[Edges]) -> Csr:
     return Csr(
         indptr=indptr,
         indices=(cell - rows * anchors).astype(np.int32),
-        weights=weight.astype(np.float32, copy=False),
+        weights=weight,
         relation=(key & ((1 << RELATION_BITS) - 1)).astype(np.uint8),
     )
 
