@@ -128,7 +128,10 @@ def count_ipc(path: Path) -> int | None:
         InputError: the file is damaged.
     """
     with _reading(path, "Arrow IPC"), closing(pa.memory_map(str(path))) as mapped:
-        return int(pa.ipc.open_file(mapped).count_rows()) if _is_ipc_file(mapped) else None
+        if not _is_ipc_file(mapped):
+            return None
+        file = pa.ipc.open_file(mapped)
+        return sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
 
 
 def _is_ipc_file(mapped: pa.MemoryMappedFile) -> bool:

@@ -111,8 +111,8 @@ def storable_type(type_: pa.DataType, depth: int = 0) -> pa.DataType | None:
     Strings and binaries of every layout become ``string`` and ``binary``, lists of every
     width ``list``, dictionaries and extension types what they encode; nested fields become
     nullable and lose their metadata. Intervals, unions, list views, run-end encodings, UUID
-    extension values, structs without fields or with NUL in a name, decimals beyond 38 digits and more than 32 levels
-    (``depth`` counts them) have no plain type.
+    extension values, structs without fields or with NUL in a name, decimals beyond 38 digits
+    and more than 32 levels (``depth`` counts them) have no plain type.
     """
     depth += 1
     if depth > _MAX_DEPTH:
