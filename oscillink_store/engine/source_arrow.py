@@ -131,7 +131,7 @@ def count_ipc(path: Path) -> int | None:
         if not _is_ipc_file(mapped):
             return None
         file = pa.ipc.open_file(mapped)
-        return sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
+        return sum(int(file.get_batch(i).num_rows) for i in range(file.num_record_batches))
 
 
 def _is_ipc_file(mapped: pa.MemoryMappedFile) -> bool:
