@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow lint clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/oscillink-store demo
