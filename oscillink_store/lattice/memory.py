@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from numbers import Real
+from operator import index
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +35,11 @@ __all__ = ["Bundled", "Lattice", "blend_order", "mutual_knn"]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+Number = TypeVar("Number", np.float32, np.float64)
 Rule = Literal["evidence", "blend"]
 _BLEND = 0.5
+# Squares of what lies between, and their sums, neither overflow float32 nor vanish in it.
+_LEAST, _MOST = 1e-12, 1e12
 
 
 class Bundled(NamedTuple):
@@ -56,7 +62,7 @@ class Lattice:
         parameters: λ, γ, tolerance and ranking constants.
 
     Raises:
-        InputError: Y is no finite matrix, or an edge is unusable.
+        InputError: Y is no finite matrix, ``kneighbors`` is below 1, or an edge is unusable.
     """
 
     def __init__(
@@ -70,12 +76,12 @@ class Lattice:
         self.Y = _matrix(Y)
         self.parameters = parameters or Parameters()
         if edges is None:
-            if isinstance(kneighbors, bool) or not isinstance(kneighbors, int) or kneighbors < 1:
+            if not _counts(kneighbors):
                 raise InputError(
                     f"kneighbors is {kneighbors!r}: pass a whole number of at least 1",
                     field="kneighbors",
                 )
-            self.adjacency = mutual_knn(self.Y, kneighbors)
+            self.adjacency = mutual_knn(self.Y, int(kneighbors))
         else:
             rows = np.arange(len(self.Y), dtype=np.int64)
             graph = build_csr(len(self.Y), edges)
@@ -96,14 +102,22 @@ class Lattice:
         """Set the query ψ (D,) and, when given, the gates b (N,) in [0, 1].
 
         Raises:
-            QueryError: a wrong shape, or numbers that are not finite or not in range.
+            QueryError: a wrong shape, or numbers that are not finite or not in range; nothing
+                has changed then.
         """
-        vector = np.ascontiguousarray(psi, np.float32)
-        if vector.shape != (self.Y.shape[1],) or not np.isfinite(vector).all():
-            raise QueryError(f"psi has shape {vector.shape}: pass {self.Y.shape[1]} finite numbers")
-        self._psi, self._settled = vector, None
+        D = self.Y.shape[1]
+        vector = _array(psi, np.float32)
+        if vector is None or vector.shape != (D,):
+            shape = "no numbers" if vector is None else f"shape {vector.shape}"
+            raise QueryError(f"psi has {shape}: pass {D} finite numbers")
+        if _extreme(vector):
+            raise QueryError(
+                f"psi holds NaN, infinity, a number beyond {_MOST:g} or none beyond {_LEAST:g}: "
+                f"pass {D} finite numbers, best of length 1"
+            )
         if gates is not None:
             self.set_gates(gates)
+        self._psi, self._settled = vector, None
 
     def set_gates(self, gates: npt.ArrayLike) -> None:
         """Set the gates b (N,) in [0, 1]: how strongly the query pulls each anchor.
@@ -111,11 +125,14 @@ class Lattice:
         Raises:
             QueryError: a wrong shape or a gate out of range.
         """
-        values = np.ascontiguousarray(gates, np.float64)
-        if values.shape != (len(self.Y),) or not ((values >= 0.0) & (values <= 1.0)).all():
-            raise QueryError(
-                f"gates have shape {values.shape}: pass {len(self.Y)} numbers from 0 to 1"
-            )
+        values = _array(gates, np.float64)
+        if values is None or values.shape != (len(self.Y),):
+            shape = "no numbers" if values is None else f"shape {values.shape}"
+            raise QueryError(f"gates have {shape}: pass {len(self.Y)} numbers from 0 to 1")
+        outside = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
+        if len(outside):
+            row = int(outside[0])
+            raise QueryError(f"gates: row {row} holds {values[row]}: pass numbers from 0 to 1")
         self._gates, self._settled = values, None
 
     def add_chain(self, path: Sequence[int], weight: float | None = None) -> None:
@@ -124,11 +141,11 @@ class Lattice:
         Raises:
             QueryError: fewer than two anchors, one that is not there, or a bad weight.
         """
-        self._chain = self._path(path)
-        term = self.parameters.path_term if weight is None else float(weight)
-        if not 0.0 < term < float("inf"):
-            raise QueryError(f"weight is {weight!r}: pass a positive finite number")
-        self._path_term, self._settled = term, None
+        nodes = self._path(path)
+        term: object = self.parameters.path_term if weight is None else weight
+        if isinstance(term, bool) or not isinstance(term, Real) or not 0.0 < term <= _MOST:
+            raise QueryError(f"weight is {term!r}: pass a positive number, at most {_MOST:g}")
+        self._chain, self._path_term, self._settled = nodes, float(term), None
 
     def clear_chain(self) -> None:
         """Settle without a chain again."""
@@ -159,7 +176,7 @@ class Lattice:
         Raises:
             QueryError: no query was set, k < 1, or an unknown rule.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if not _counts(k):
             raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
         settled, psi = self.settle(), self._query()
         if rule == "blend":
@@ -198,7 +215,7 @@ class Lattice:
             "coherence": settled.coherence.tolist(),
             "null_points": [list(point) for point in settled.null_points],
             "chain": None if self._chain is None else list(self._chain),
-            "parameters": self.parameters.to_dict(),
+            "parameters": self._parameters().to_dict(),
         }
 
     def chain_receipt(self, path: Sequence[int]) -> ChainReceipt:
@@ -214,11 +231,15 @@ class Lattice:
         edges = np.stack([rows[once], self.adjacency.indices[once]], axis=1).astype(np.int64)
         return chain_receipt(checked, settled, edges, self._path_term)
 
+    def _parameters(self) -> Parameters:
+        # with the λ_P of the chain that was set
+        if self.parameters.path_term == self._path_term:
+            return self.parameters
+        return replace(self.parameters, path_term=self._path_term)
+
     def _solve(self, path: tuple[int, ...] | None) -> Settled:
-        parameters = self.parameters
-        if parameters.path_term != self._path_term:
-            parameters = replace(parameters, path_term=self._path_term)
-        return settle(self.Y, self._query(), self._gates, self.adjacency, parameters, path=path)
+        psi, parameters = self._query(), self._parameters()
+        return settle(self.Y, psi, self._gates, self.adjacency, parameters, path=path)
 
     def _query(self) -> Float32:
         if self._psi is None:
@@ -226,12 +247,13 @@ class Lattice:
         return self._psi
 
     def _path(self, path: Sequence[int]) -> tuple[int, ...]:
-        nodes = tuple(int(node) for node in path)
-        if len(nodes) < 2 or not all(0 <= node < len(self.Y) for node in nodes):
-            raise QueryError(
-                f"path is {nodes!r:.80}: pass at least two anchors from 0 to {len(self.Y) - 1}"
-            )
-        return nodes
+        with suppress(TypeError):  # no sequence, or not of whole numbers
+            nodes = tuple(index(node) for node in path)
+            if len(nodes) >= 2 and all(0 <= node < len(self.Y) for node in nodes):
+                return nodes
+        raise QueryError(
+            f"path is {path!r:.80}: pass at least two anchors from 0 to {len(self.Y) - 1}"
+        )
 
     def _evidence_scores(self, psi: Float32) -> Float64:
         cosine = _cosines(self.Y, psi)
@@ -274,17 +296,44 @@ def blend_order(Y: npt.ArrayLike, psi: npt.ArrayLike, *, k: int, kneighbors: int
     return [chosen.anchor for chosen in lattice.bundle(k, rule="blend")]
 
 
+def _array(values: npt.ArrayLike, dtype: type[Number]) -> npt.NDArray[Number] | None:
+    # a copy, so that what the caller does to the original later changes nothing here
+    try:
+        with np.errstate(over="ignore"):  # infinity is refused like any other
+            return np.array(values, dtype, order="C")
+    except (TypeError, ValueError):
+        return None
+
+
+def _extreme(X: Float32) -> bool:
+    largest = max(float(X.max()), -float(X.min()))  # NaN when one is among them
+    return not (largest == 0.0 or _LEAST <= largest <= _MOST)
+
+
+def _counts(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return int(value) >= 1
+
+
 def _matrix(Y: npt.ArrayLike) -> Float32:
-    matrix = np.ascontiguousarray(Y, np.float32)
-    if matrix.ndim != 2 or 0 in matrix.shape:
+    matrix = _array(Y, np.float32)
+    if matrix is None or matrix.ndim != 2 or 0 in matrix.shape:
+        shape = "no numbers or uneven rows" if matrix is None else f"shape {matrix.shape}"
+        raise InputError(f"Y has {shape}: pass a matrix of at least one row and column", field="Y")
+    if _extreme(matrix):
+        usable = (np.abs(matrix) <= _MOST).all(axis=1)
+        if usable.all():
+            raise InputError(
+                f"Y holds nothing beyond {np.abs(matrix).max():.0e}: scale the rows to length 1",
+                field="Y",
+            )
+        row = int(np.flatnonzero(~usable)[0])
         raise InputError(
-            f"Y has shape {matrix.shape}: pass a matrix of at least one row and column", field="Y"
-        )
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        row = int(np.flatnonzero(~finite)[0])
-        raise InputError(
-            f"Y: row {row} holds NaN or infinity: pass finite numbers", field="Y", row=row
+            f"Y: row {row} holds NaN, infinity or a number beyond {_MOST:g}: pass finite "
+            "numbers, best rows of length 1",
+            field="Y",
+            row=row,
         )
     return matrix
 
