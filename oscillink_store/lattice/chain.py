@@ -40,7 +40,7 @@ class ChainReceipt:
 
     ``coherent`` when no link's structural z-score exceeds 3.5; ``weakest`` is the place of
     the link with the largest; ``gain`` is the share of the path's energy at Y that settling
-    with the path removed, tr(UᵀL_path U) against tr(YᵀL_path Y).
+    with the path removed, tr(UᵀL_path U) against tr(YᵀL_path Y): 0 when it drew the path apart.
     """
 
     coherent: bool
@@ -86,7 +86,7 @@ def chain_receipt(
     return ChainReceipt(
         coherent=bool((structural_z <= NULL_POINT_Z).all()),
         weakest=int(np.lexsort((np.arange(len(steps)), -structural, -structural_z))[0]),
-        gain=1.0 - after / before if before > 0.0 else 0.0,
+        gain=max(0.0, 1.0 - after / before) if before > 0.0 else 0.0,
         links=links,
     )
 
