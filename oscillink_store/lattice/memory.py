@@ -143,7 +143,7 @@ class Lattice:
         """
         nodes = self._path(path)
         term: object = self.parameters.path_term if weight is None else weight
-        if isinstance(term, bool) or not isinstance(term, Real) or not 0.0 < term <= _MOST:
+        if isinstance(term, bool) or not isinstance(term, Real) or not 0.0 < float(term) <= _MOST:
             raise QueryError(f"weight is {term!r}: pass a positive number, at most {_MOST:g}")
         self._chain, self._path_term, self._settled = nodes, float(term), None
 
