@@ -1,161 +1,152 @@
-"""Exact nearest neighbours by inner product, in blocks.
+"""Exact nearest neighbours by inner product.
 
-BLAS multiplies blocks of rows; a compiled pass keeps, per row, a few more than k of the
-best. Those are then measured again by a product whose order of summation is fixed, so that
-a similarity depends on its two rows alone. A float32 product of unit rows, summed in
-whatever order, is off by at most D·2^-24 (Higham 2002, section 3.1); where that leaves open
-which rows are the best k, the row is measured against all others. Hence neither the number
-of threads nor the size of the blocks can change a result.
+Rows are multiplied in small tiles, and each strip of products goes at once into the lists of
+the best k. A product is one chain of fused multiply-adds along the columns, so it depends on
+its two rows alone: neither the number of threads nor the size of the blocks can change a
+result, and equal rows tie exactly. It is off by at most D·2^-24 for unit rows (Higham 2002,
+section 3.1), in practice by a few units in the last place.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
-from oscillink_store.kernels.layout import LANES, aligned
+from oscillink_store.kernels.layout import LANES, TILE_COLUMNS, TILE_ROWS, aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oscillink_store.kernels.lanes import (
+        below,
         exceeds,
+        largest,
         load,
-        load_part,
         maximum,
+        product_tile,
         splat,
-        store,
         trailing_zeros,
-        wide_fma,
-        wide_total,
-        wide_zero,
     )
 
 __all__ = ["knn_against", "knn_exact"]
 
-SPARE = 4
-WIDE = 4
-ONE = np.uint64(1)
-ALL_LANES = np.uint64(2**LANES - 1)
-SMALL = 4096
-SMALL_BLOCK = 256
+PACKED = 1 << 18
+ALL_LANES, ONE = np.uint64(2**LANES - 1), np.uint64(1)
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
 
 def knn_exact(
-    Y: Float32, k: int, *, block: int = 1024, progress: Callable[[int], None] | None = None
+    Y: Float32, k: int, *, block: int = 2048, progress: Callable[[int], None] | None = None
 ) -> tuple[Int32, Float32]:
     """Find the ``k`` most similar other rows of every row of ``Y`` (N, D), unit rows.
 
     Returns indices (N, k) int32 and similarities (N, k) float32, best first, ties to the
-    lower index; places beyond the N − 1 other rows hold −1 and −inf. Every pair is
-    multiplied once and serves both its rows. ``progress`` is told after each block how many
-    rows' worth of pairs are done, N at the end. Besides its results this takes
-    16·``block``² bytes and 8·(k + 5) bytes per row.
+    lower index; places beyond the N − 1 other rows hold −1 and −inf. Works on two threads.
+    Every pair of rows from different blocks is multiplied once and serves both.
+    ``progress`` is told after each block how many rows' worth of pairs are done, N at the
+    end. Besides its results this takes 8 bytes per row and neighbour of one block, and a few
+    megabytes of buffers.
     """
     N = len(Y)
-    if N <= SMALL:
-        best = _Best(N, N, k, spare=SPARE // 2)
-        # products that stay in the processor's cache are cheaper made twice than shared
-        buffer = aligned(min(SMALL_BLOCK, N) * N)
-        for low in range(0, N, SMALL_BLOCK):
-            best.keep_rows(_product(Y[low : low + SMALL_BLOCK], Y, buffer), low, 0, low)
+    best = _Lists(N, k)
+    for low in range(0, N, block):
+        high = min(low + block, N)
+        rows = Y[low:high]
+        # within the block: each thread has half of the rows
+        middle = low + (high - low) // 2
+        other = _helper().submit(_offer, Y[low:middle], rows, best, low, low, low)
+        _offer(Y[middle:high], rows, best, middle, middle, low)
+        other.result()
+        if high < N:
+            # with the rows behind it: each thread has half of those, and lists of its own
+            middle = high + (N - high) // 2
+            beside = _Lists(high - low, k)
+            other = _helper().submit(_offer, rows, Y[middle:], beside, 0, low, middle, best)
+            _offer(rows, Y[high:middle], best, low, low, high, best)
+            other.result()
+            join(beside.values, beside.places, best.values[low:high], best.places[low:high])
         if progress is not None:
-            progress(N)
-        return best.measured(Y, Y, 0)
-    best = _Best(N, N, k)
-    buffer = aligned(min(block, N) * min(block * WIDE, N))
-    done = 0
-    with ThreadPoolExecutor(2) as pool:
-        for low in range(0, N, block):
-            high = min(low + block, N)
-            for left in range(low, N, block * WIDE):
-                products = _product(Y[low:high], Y[left : left + block * WIDE], buffer)
-                # the lists of the rows and those of the columns behind them are disjoint
-                columns = pool.submit(best.keep_columns, products, low, left, max(high - left, 0))
-                best.keep_in_halves(products, low, left, low, pool)
-                columns.result()
-            done += (high - low) * (2 * N - low - high)
-            if progress is not None:
-                progress(done // N)
-        return best.measured(Y, Y, 0, pool)
+            progress((high * (2 * N - high)) // N)
+    return best.places, best.values
 
 
-def knn_against(X: Float32, Y: Float32, k: int, *, block: int = 1024) -> tuple[Int32, Float32]:
+def knn_against(X: Float32, Y: Float32, k: int) -> tuple[Int32, Float32]:
     """Find the ``k`` rows of ``Y`` (N, D) most similar to each row of ``X`` (M, D), unit rows.
 
     Returns indices (M, k) and similarities (M, k) as :func:`knn_exact` does; a row of X that
     also stands in Y finds itself.
     """
-    M, N = len(X), len(Y)
-    best = _Best(M, N, k)
-    buffer = aligned(min(block, M) * min(block * WIDE, N))
-    with ThreadPoolExecutor(2) as pool:
-        for low in range(0, M, block):
-            for left in range(0, N, block * WIDE):
-                products = _product(X[low : low + block], Y[left : left + block * WIDE], buffer)
-                # rows numbered behind the last column: none of them is one of the columns
-                best.keep_rows(products, low, left, low + N)
-        return best.measured(X, Y, N, pool)
+    best = _Lists(len(X), k)
+    middle = len(X) // 2
+    # rows numbered behind the last column: none of them is one of the columns
+    other = _helper().submit(_offer, X[:middle], Y, best, 0, len(Y), 0)
+    _offer(X[middle:], Y, best, middle, len(Y), 0)
+    other.result()
+    return best.places, best.values
 
 
-def _product(X: Float32, Y: Float32, buffer: Float32) -> Float32:
-    return np.matmul(X, Y.T, out=buffer[: len(X) * len(Y)].reshape(len(X), len(Y)))
+@cache
+def _helper() -> ThreadPoolExecutor:
+    # One thread besides the caller's. Kernels release the GIL; a helper never waits for one.
+    return ThreadPoolExecutor(1, "oscillink-knn")
 
 
-class _Best:
-    """For each of M rows a list of the best few of N columns by approximate products."""
+class _Lists:
+    """For each row the best k so far: values and places (n, k), and what it takes to enter."""
 
-    def __init__(self, M: int, N: int, k: int, spare: int = SPARE) -> None:
-        self.k = k
-        room = min(k + spare, max(N, 1))
-        self.values = np.full((M, room), -np.inf, np.float32)
-        self.places = np.full((M, room), -1, np.int32)
-        self.worst = np.full(M, -np.inf, np.float32)
+    def __init__(self, n: int, k: int) -> None:
+        self.values = np.full((n, k), -np.inf, np.float32)
+        self.places = np.full((n, k), -1, np.int32)
+        self.bounds = np.full(n, -np.inf, np.float32)
 
-    def keep_rows(self, products: Float32, row: int, column: int, own: int) -> None:
-        """Offer each row's products to its list; row i bears the number ``own`` + i."""
-        maxima = np.empty(4 * LANES, np.float32)
-        keep_rows(products, row, column, own, self.values, self.places, self.worst, maxima)
 
-    def keep_in_halves(
-        self, products: Float32, row: int, column: int, own: int, pool: ThreadPoolExecutor
-    ) -> None:
-        """Do :meth:`keep_rows` on two threads."""
-        half = len(products) // 2
-        first = pool.submit(self.keep_rows, products[:half], row, column, own)
-        self.keep_rows(products[half:], row + half, column, own + half)
-        first.result()
+def _offer(
+    X: Float32,
+    Y: Float32,
+    rows: _Lists,
+    row: int,
+    own: int,
+    column: int,
+    columns: _Lists | None = None,
+) -> None:
+    """Offer the rows of Y, numbered from ``column``, to those of X, and the other way round.
 
-    def keep_columns(self, products: Float32, row: int, column: int, skip: int) -> None:
-        """Offer each column's products to its list, but for the first ``skip`` columns."""
-        keep_columns(products, row, column, skip, self.values, self.places, self.worst)
+    Row i of X has list ``row`` + i and the number ``own`` + i; the lists of the rows of Y are
+    in ``columns``, at their numbers, when those are to be served too.
+    """
+    D = X.shape[1]
+    # as many columns at a time as stay in the processor's cache
+    count = max(1, min(PACKED // D, len(Y) + TILE_COLUMNS - 1) // TILE_COLUMNS)
+    chunk = count * TILE_COLUMNS
+    panels = aligned(count, D, TILE_COLUMNS)
+    strip = aligned(TILE_ROWS, chunk)
+    for start in range(0, len(Y) if len(X) else 0, chunk):
+        part = Y[start : start + chunk]
+        pack(part, panels)
+        served = rows if columns is None else columns
+        offer(
+            X, panels, len(part), strip, row, own, column + start,
+            rows.values, rows.places, rows.bounds,
+            columns is not None, served.values, served.places, served.bounds,
+        )  # fmt: skip
 
-    def measured(
-        self, X: Float32, Y: Float32, own: int, pool: ThreadPoolExecutor | None = None
-    ) -> tuple[Int32, Float32]:
-        """Measure the kept columns by the fixed-order product and return the best k."""
-        M, D = X.shape
-        indices = np.full((M, self.k), -1, np.int32)
-        similarity = np.full((M, self.k), -np.inf, np.float32)
-        slack = np.float32((D + 8) * 2.0**-24)
 
-        def part(low: int, high: int) -> None:
-            measure(X, Y, low, high, own, self.places, self.worst, slack, indices, similarity)
-
-        if pool is None:
-            part(0, M)
-        else:
-            first = pool.submit(part, 0, M // 2)
-            part(M // 2, M)
-            first.result()
-        return indices, similarity
+@kernel("void(const float32[:,::1], float32[:,:,::1])")
+def pack(Y: Float32, panels: Float32) -> None:
+    """Copy the rows of ``Y`` (n, D) to the columns of ``panels`` (P, D, 32), the rest zeros."""
+    n, D = Y.shape
+    for panel in range(panels.shape[0]):
+        for d in range(D):
+            for c in range(TILE_COLUMNS):
+                row = panel * TILE_COLUMNS + c
+                panels[panel, d, c] = Y[row, d] if row < n else np.float32(0.0)
 
 
 @kernel("void(float32[::1], int32[::1], int64, float32, int64)")
@@ -173,167 +164,104 @@ def insert(values: Float32, places: Int32, last: int, value: np.float32, place: 
 
 
 @kernel(
-    "float32(const float32[:,::1], int64, int64, float32[::1])",
+    "float32(const float32[:,::1], int64, int64, int64)",
     using="oscillink_store.kernels.lanes",
 )
-def floor(S: Float32, i: int, count: int, maxima: Float32) -> np.float32:
-    """Return a number that at least ``count`` values of row i exceed, as large as is cheap.
+def floor(S: Float32, i: int, width: int, count: int) -> np.float32:
+    """Return a number that at least ``count`` ≤ 32 of a row's first ``width`` values exceed.
 
-    The largest value of every 64th column is written to ``maxima`` (64,); the ``count``-th
-    of these, or just below it, is the answer.
+    It lies just below the ``count``-th of the largest values of every 32nd column, and so is
+    as large as is cheap; −inf when fewer of those differ.
     """
     m0, m1 = load(S, i, 0), load(S, i, LANES)
-    m2, m3 = load(S, i, 2 * LANES), load(S, i, 3 * LANES)
-    for start in range(4 * LANES, S.shape[1] - 4 * LANES + 1, 4 * LANES):
+    for start in range(2 * LANES, width - 2 * LANES + 1, 2 * LANES):
         m0 = maximum(m0, load(S, i, start))
         m1 = maximum(m1, load(S, i, start + LANES))
-        m2 = maximum(m2, load(S, i, start + 2 * LANES))
-        m3 = maximum(m3, load(S, i, start + 3 * LANES))
-    lanes = 2 * LANES
-    store(maxima, 0, 0, maximum(m0, m1))
-    store(maxima, 0, LANES, maximum(m2, m3))
-    if count > LANES:
-        lanes = 4 * LANES
-        store(maxima, 0, 0, m0)
-        store(maxima, 0, LANES, m1)
-        store(maxima, 0, 2 * LANES, m2)
-        store(maxima, 0, 3 * LANES, m3)
-    for lane in range(1, lanes):
-        value = maxima[lane]
-        at = min(lane, count - 1)
-        if value <= maxima[at] and lane > at:
-            continue
-        while at > 0 and maxima[at - 1] < value:
-            maxima[at] = maxima[at - 1]
-            at -= 1
-        maxima[at] = value
-    bound = maxima[count - 1]
+    bound = largest(maximum(m0, m1))
+    for _ in range(1, count):
+        m0, m1 = below(m0, splat(bound)), below(m1, splat(bound))
+        bound = largest(maximum(m0, m1))
     return np.float32(bound - np.float32(abs(bound) * 1e-6 + 1e-30))
 
 
 @kernel(
-    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1],"
-    " float32[::1])",
+    "void(const float32[:,::1], const float32[:,:,::1], int64, float32[:,::1],"
+    " int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1],"
+    " int64, float32[:,::1], int32[:,::1], float32[::1])",
     using="oscillink_store.kernels.lanes",
 )
-def keep_rows(
-    S: Float32,
+def offer(
+    X: Float32,
+    panels: Float32,
+    width: int,
+    strip: Float32,
     row: int,
-    column: int,
     own: int,
+    column: int,
     values: Float32,
     places: Int32,
-    worst: Float32,
-    maxima: Float32,
+    bounds: Float32,
+    mutual: int,
+    column_values: Float32,
+    column_places: Int32,
+    column_bounds: Float32,
 ) -> None:
-    """Offer S_ij to the list of row ``row`` + i, for every column ``column`` + j but its own.
+    """Multiply the rows of ``X`` (M, D) with ``width`` packed columns and keep the best.
 
-    ``values`` and ``places`` (M, room): the lists, sorted; ``worst`` (M,): what a value must
-    exceed to be kept. ``maxima`` is scratch for :func:`floor`, which spares an empty list
-    most of the values that would not stay.
+    Row i of X has the list ``row`` + i of ``values``, ``places`` (n, k) and ``bounds`` (n,),
+    the number ``own`` + i, and is no neighbour of the column of that number; the columns are
+    numbered from ``column``. If ``mutual``, the columns' own lists receive the rows.
+    ``strip`` (12, ≥ width) is scratch. What comes first stays when
+    values are equal: columns must come in ascending order, call by call.
     """
     last = values.shape[1] - 1
-    width = S.shape[1]
-    whole = width - width % LANES
-    # one of the values may be the row's own, which does not count
-    spared = width >= 8 * LANES and last + 2 <= 3 * LANES
-    for i in range(S.shape[0]):
-        at = row + i
-        if spared and places[at, last] < 0:
-            worst[at] = max(worst[at], floor(S, i, last + 2, maxima))
-        bound = splat(worst[at])
-        for start in range(0, width, LANES):
-            mask = ALL_LANES
-            if start < whole:
-                mask = exceeds(load(S, i, start), bound)
-            while mask != 0:
-                j = start + int(trailing_zeros(mask))
-                mask &= mask - ONE
-                if j < width and S[i, j] > worst[at] and column + j != own + i:
-                    insert(values[at], places[at], last, S[i, j], column + j)
-                    worst[at] = max(worst[at], values[at, last])
-            bound = splat(worst[at])
-
-
-@kernel(
-    "void(const float32[:,::1], int64, int64, int64, float32[:,::1], int32[:,::1], float32[::1])",
-    using="oscillink_store.kernels.lanes",
-)
-def keep_columns(
-    S: Float32, row: int, column: int, skip: int, values: Float32, places: Int32, worst: Float32
-) -> None:
-    """Offer S_ij to the list of column ``column`` + j as row ``row`` + i, for j ≥ ``skip``.
-
-    The lists are those of :func:`keep_rows`.
-    """
-    last = values.shape[1] - 1
-    width = S.shape[1]
-    for i in range(S.shape[0]):
-        for start in range(skip, width, LANES):
-            if start + LANES <= width and (
-                exceeds(load(S, i, start), load(worst, 0, column + start)) == 0
-            ):
-                continue
-            for j in range(start, min(start + LANES, width)):
-                at = column + j
-                if S[i, j] > worst[at]:
-                    insert(values[at], places[at], last, S[i, j], row + i)
-                    worst[at] = max(worst[at], values[at, last])
-
-
-@kernel(
-    "float64(const float32[:,::1], int64, const float32[:,::1], int64)",
-    using="oscillink_store.kernels.lanes",
-)
-def inner_product(X: Float32, i: int, Y: Float32, j: int) -> float:
-    """X_i·Y_j in float64, summed in a fixed order that does not tell X from Y."""
-    D = X.shape[1]
-    sums = wide_zero()
-    for d in range(0, D, LANES):
-        width = min(LANES, D - d)
-        sums = wide_fma(load_part(X, i, d, width), load_part(Y, j, d, width), sums)
-    return wide_total(sums)
-
-
-@kernel(
-    "void(const float32[:,::1], const float32[:,::1], int64, int64, int64, const int32[:,::1],"
-    " const float32[::1], float32, int32[:,::1], float32[:,::1])",
-    using="oscillink_store.kernels.lanes",
-)
-def measure(
-    X: Float32,
-    Y: Float32,
-    low: int,
-    high: int,
-    own: int,
-    places: Int32,
-    worst: Float32,
-    slack: np.float32,
-    indices: Int32,
-    similarity: Float32,
-) -> None:
-    """Fill ``indices`` and ``similarity`` (M, k) from the kept columns of rows low to high.
-
-    What a full list has dropped had an approximate product of at most ``worst``; only when
-    that plus ``slack`` reaches the k-th similarity is the row measured against all of Y.
-    Row i bears the number ``own`` + i, and no row is its own neighbour.
-    """
-    room = places.shape[1]
-    last = indices.shape[1] - 1
-    for i in range(low, high):
-        for c in range(room):
-            j = places[i, c]
-            if j < 0:
-                break
-            s = np.float32(inner_product(X, i, Y, j))
-            if s > similarity[i, last] or (s == similarity[i, last] and j < indices[i, last]):
-                insert(similarity[i], indices[i], last, s, j)
-        if places[i, room - 1] < 0 or worst[i] + slack < similarity[i, last]:
+    # a floor spares an empty list most of the values that would not stay; one of the values
+    # may be the row's own, which does not count
+    spared = width >= 8 * LANES and last + 2 <= 2 * LANES
+    for first in range(0, X.shape[0], TILE_ROWS):
+        for panel in range((width + TILE_COLUMNS - 1) // TILE_COLUMNS):
+            product_tile(X, first, panels, panel, strip, panel * TILE_COLUMNS)
+        height = min(TILE_ROWS, X.shape[0] - first)
+        for r in range(height):
+            at = row + first + r
+            if spared and places[at, last] < 0:
+                bounds[at] = max(bounds[at], floor(strip, r, width, last + 2))
+            bound = splat(bounds[at])
+            for start in range(0, width, LANES):
+                mask = exceeds(load(strip, r, start), bound)
+                while mask != 0:
+                    j = start + int(trailing_zeros(mask))
+                    mask &= mask - ONE
+                    value = strip[r, j]
+                    if j < width and value > bounds[at] and column + j != own + first + r:
+                        insert(values[at], places[at], last, value, column + j)
+                        bounds[at] = max(bounds[at], values[at, last])
+                        bound = splat(bounds[at])
+        if not mutual:
             continue
-        for c in range(last + 1):
-            similarity[i, c] = -np.inf
-            indices[i, c] = -1
-        for j in range(Y.shape[0]):
-            s = np.float32(inner_product(X, i, Y, j))
-            if j != own + i and s > similarity[i, last]:
-                insert(similarity[i], indices[i], last, s, j)
+        for start in range(0, width, LANES):
+            whole = start + LANES <= width
+            for r in range(height):
+                mask = ALL_LANES
+                if whole:
+                    mask = exceeds(load(strip, r, start), load(column_bounds, 0, column + start))
+                while mask != 0:
+                    j = start + int(trailing_zeros(mask))
+                    mask &= mask - ONE
+                    at = column + j
+                    if j < width and strip[r, j] > column_bounds[at]:
+                        insert(
+                            column_values[at], column_places[at], last, strip[r, j],
+                            own + first + r,
+                        )  # fmt: skip
+                        column_bounds[at] = max(column_bounds[at], column_values[at, last])
+
+
+@kernel("void(const float32[:,::1], const int32[:,::1], float32[:,::1], int32[:,::1])")
+def join(more_values: Float32, more_places: Int32, values: Float32, places: Int32) -> None:
+    """Put the entries of one set of lists (n, k) into another, best first."""
+    n, k = values.shape
+    for i in range(n):
+        for c in range(k):
+            if more_places[i, c] >= 0 and more_values[i, c] > values[i, k - 1]:
+                insert(values[i], places[i], k - 1, more_values[i, c], more_places[i, c])

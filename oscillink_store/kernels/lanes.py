@@ -11,6 +11,7 @@ Arrays are C-contiguous float32 of one or two dimensions; a one-dimensional arra
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,20 +22,19 @@ from numba.core.datamodel import models
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic, register_model
 
-from oscillink_store.kernels.layout import LANES
+from oscillink_store.kernels.layout import LANES, TILE_COLUMNS, TILE_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "Lanes", "WideLanes", "exceeds", "fma", "load", "load_part", "maximum",
-    "multiply", "splat", "store", "subtract", "total", "trailing_zeros",
-    "wide_fma", "wide_total", "wide_zero",
+    "Lanes", "below", "exceeds", "fma", "largest", "load", "load_part", "maximum",
+    "multiply", "product_tile", "splat", "store", "subtract", "total", "trailing_zeros",
 ]  # fmt: skip
 
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
-INT = ir.IntType(32)
+INT, LONG = ir.IntType(32), ir.IntType(64)
 
 
 class Lanes(types.Type):  # type: ignore[misc]
@@ -44,13 +44,6 @@ class Lanes(types.Type):  # type: ignore[misc]
         super().__init__(name="Lanes")
 
 
-class WideLanes(types.Type):  # type: ignore[misc]
-    """The numba type of sixteen float64 lanes: sums of exact products of float32 lanes."""
-
-    def __init__(self) -> None:
-        super().__init__(name="WideLanes")
-
-
 class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     """Lanes are held in a vector register."""
 
@@ -58,18 +51,10 @@ class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, type_, FLOATS)
 
 
-class WideLanesModel(models.PrimitiveModel):  # type: ignore[misc]
-    """Wide lanes are held in two vector registers."""
-
-    def __init__(self, manager: Any, type_: WideLanes) -> None:
-        super().__init__(manager, type_, DOUBLES)
-
-
 register_model(Lanes)(LanesModel)
-register_model(WideLanes)(WideLanesModel)
 
 Matrix = npt.NDArray[np.float32]
-lanes, wide_lanes = Lanes(), WideLanes()
+lanes = Lanes()
 
 
 def _address(context: Any, builder: Any, array_type: Any, values: Any) -> Any:
@@ -101,7 +86,7 @@ def _load(_: Any, array: Any, _row: Any, _column: Any) -> Any:
 def _load_part(_: Any, array: Any, _row: Any, _column: Any, _count: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         address = _address(context, builder, signature.args[0], values)
-        places = ir.Constant(ir.VectorType(ir.IntType(64), LANES), list(range(LANES)))
+        places = ir.Constant(ir.VectorType(LONG, LANES), list(range(LANES)))
         mask = builder.icmp_signed("<", places, _spread(builder, values[3], places.type))
         kind = ir.FunctionType(FLOATS, [address.type, INT, mask.type, FLOATS])
         masked = builder.module.declare_intrinsic("llvm.masked.load.v16f32.p0", (), kind)
@@ -167,47 +152,99 @@ def _exceeds(_: Any, _a: Any, _b: Any) -> Any:
     return types.uint64(lanes, lanes), emit
 
 
-def _wide_zero(_: Any) -> Any:
-    def emit(_context: Any, _builder: Any, _signature: Any, _values: Any) -> Any:
-        return ir.Constant(DOUBLES, [0.0] * LANES)
-
-    return wide_lanes(), emit
-
-
-def _wide_fma(_: Any, _a: Any, _b: Any, _c: Any) -> Any:
+def _largest(_: Any, _value: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        a, b = (builder.fpext(value, DOUBLES) for value in values[:2])
-        return _fused(builder, "llvm.fma.v16f64", [a, b, values[2]])
+        def larger(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
-    return wide_lanes(lanes, lanes, wide_lanes), emit
+        return _folded(builder, values[0], larger)
+
+    return types.float32(lanes), emit
+
+
+def _below(_: Any, _value: Any, _bound: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        nothing = ir.Constant(FLOATS, [-math.inf] * LANES)
+        return builder.select(builder.fcmp_ordered("<", *values), values[0], nothing)
+
+    return lanes(lanes, lanes), emit
 
 
 def _total(_: Any, _value: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return _folded(builder, builder.fpext(values[0], DOUBLES))
+        return _folded(builder, builder.fpext(values[0], DOUBLES), builder.fadd)
 
     return types.float64(lanes), emit
 
 
-def _wide_total(_: Any, _value: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return _folded(builder, values[0])
-
-    return types.float64(wide_lanes), emit
-
-
-def _folded(builder: Any, wide: Any) -> Any:
+def _folded(builder: Any, value: Any, join: Any) -> Any:
     width = LANES
     while width > 1:
         width //= 2
-        low, high = (
+        halves = (
             ir.Constant(ir.VectorType(INT, width), list(range(start, start + width)))
             for start in (0, width)
         )
-        wide = builder.fadd(
-            builder.shuffle_vector(wide, wide, low), builder.shuffle_vector(wide, wide, high)
+        value = join(*(builder.shuffle_vector(value, value, half) for half in halves))
+    return builder.extract_element(value, INT(0))
+
+
+def _product_tile(
+    _: Any, X: Any, _row: Any, panels: Any, _panel: Any, out: Any, _column: Any
+) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kinds = signature.args
+        x, y, s = (context.make_array(kinds[at])(context, builder, values[at]) for at in (0, 2, 4))
+        rows, depth = (builder.extract_value(x.shape, axis) for axis in (0, 1))
+        width = builder.extract_value(s.shape, 1)
+        end = builder.sub(rows, LONG(1))
+        starts = []
+        for r in range(TILE_ROWS):
+            row = builder.add(values[1], LONG(r))
+            row = builder.select(builder.icmp_signed("<", row, end), row, end)
+            starts.append(builder.gep(x.data, [builder.mul(row, depth)]))
+        panel = builder.gep(
+            y.data, [builder.mul(builder.mul(values[3], depth), LONG(TILE_COLUMNS))]
         )
-    return builder.extract_element(wide, INT(0))
+        before = builder.basic_block
+        loop = builder.append_basic_block("tile")
+        after = builder.append_basic_block("tiled")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        d = builder.phi(LONG)
+        d.add_incoming(LONG(0), before)
+        groups = range(0, TILE_COLUMNS, LANES)
+        sums = [[builder.phi(FLOATS) for _ in groups] for _ in starts]
+        at = builder.gep(panel, [builder.mul(d, LONG(TILE_COLUMNS))])
+        columns = [
+            builder.load(builder.bitcast(builder.gep(at, [LONG(c)]), FLOATS.as_pointer()), align=4)
+            for c in groups
+        ]
+        more = []
+        for start, row_sums in zip(starts, sums, strict=True):
+            factor = _spread(builder, builder.load(builder.gep(start, [d])), FLOATS)
+            more.append(
+                [
+                    _fused(builder, "llvm.fma.v16f32", [factor, column, partial])
+                    for column, partial in zip(columns, row_sums, strict=True)
+                ]
+            )
+        following = builder.add(d, LONG(1))
+        d.add_incoming(following, loop)
+        for row_sums, row_more in zip(sums, more, strict=True):
+            for partial, new in zip(row_sums, row_more, strict=True):
+                partial.add_incoming(ir.Constant(FLOATS, [0.0] * LANES), before)
+                partial.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+        builder.position_at_end(after)
+        for r, row_more in enumerate(more):
+            for c, new in enumerate(row_more):
+                column = builder.add(values[5], LONG(c * LANES))
+                place = builder.gep(s.data, [builder.add(builder.mul(LONG(r), width), column)])
+                builder.store(new, builder.bitcast(place, FLOATS.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(X, types.intp, panels, types.intp, out, types.intp), emit
 
 
 load: Callable[[Matrix, int, int], Lanes] = intrinsic(_load)
@@ -228,11 +265,16 @@ maximum: Callable[[Lanes, Lanes], Lanes] = intrinsic(_maximum)
 """The larger of a and b in each lane."""
 exceeds: Callable[[Lanes, Lanes], np.uint64] = intrinsic(_exceeds)
 """A number whose bit l says whether a > b in lane l."""
-wide_zero: Callable[[], WideLanes] = intrinsic(_wide_zero)
-"""Zero in every float64 lane."""
-wide_fma: Callable[[Lanes, Lanes, WideLanes], WideLanes] = intrinsic(_wide_fma)
-"""a · b + c in float64, where the product of two float32 is exact."""
-wide_total: Callable[[WideLanes], float] = intrinsic(_wide_total)
-"""The sum of all float64 lanes, folded like :func:`total`."""
+largest: Callable[[Lanes], np.float32] = intrinsic(_largest)
+"""The largest of the lanes."""
+below: Callable[[Lanes, Lanes], Lanes] = intrinsic(_below)
+"""a where a < b, elsewhere −inf."""
 total: Callable[[Lanes], float] = intrinsic(_total)
 """The sum of all lanes in float64: halves are added to each other until one is left."""
+product_tile: Callable[[Matrix, int, Matrix, int, Matrix, int], None] = intrinsic(_product_tile)
+"""Inner products of rows ``row`` to ``row`` + 11 of X (M, D ≥ 1) with 32 columns.
+
+The columns are those of ``panels[panel]`` (D, 32); the products go to the first twelve rows
+of ``out``, from ``column`` on. Each is one chain of fused multiply-adds along D, whichever
+tile it falls in. Rows beyond the last count as the last.
+"""

@@ -7,10 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LANES", "aligned"]
+__all__ = ["LANES", "TILE_COLUMNS", "TILE_ROWS", "aligned"]
 
 LANES = 16
 """How many float32 columns the kernels handle as one value."""
+TILE_ROWS = 12
+TILE_COLUMNS = 2 * LANES
+"""Products are taken in tiles of 12×32: as many sums as the vector registers hold."""
 
 
 def aligned(*shape: int) -> npt.NDArray[np.float32]:
