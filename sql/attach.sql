@@ -1,0 +1,20 @@
+-- The functions of one attached store.
+--
+-- ${name}    the name that the store is attached under, checked to be a plain identifier
+-- ${store}   the store's number in this process
+-- ${search}  the function whose result type holds this store's metadata columns
+--
+-- The functions take arguments of any type and check them themselves: q stands here once, so
+-- it is evaluated once, and binding a call stays cheap.
+
+-- LIST of STRUCT(id, score, rank)
+CREATE OR REPLACE TEMP MACRO ${name}_topk(q, k := 10, filter := NULL, vector := NULL) AS
+    __oscillink_topk(${store}, q, vector, k, filter);
+
+-- One row per hit. The list is unnested in the SELECT, which works in a lateral join.
+CREATE OR REPLACE TEMP MACRO ${name}_search(q, k := 10, filter := NULL, vector := NULL) AS TABLE
+    SELECT unnest(${search}(${store}, q, vector, k, filter), max_depth := 2);
+
+-- LIST of STRUCT(id, score, rank) over the anchors named in ids
+CREATE OR REPLACE TEMP MACRO ${name}_rerank(q, ids, k := 10, vector := NULL) AS
+    __oscillink_rerank(${store}, q, vector, k, ids::VARCHAR[]);
