@@ -308,8 +308,8 @@ class TestMetadata:
         assert dict(store.search("text", k=1, where="id = 'a'")[0].metadata) == metadata
         for where in (
             "yes", "day = date '2024-02-29'", "cast(price as double) = 12.3",
-            '"Größe 1" = \'umlauts\'', '"select" = \'a keyword\'', "Year = 2024", "year = 2024", "whole = -3",
-            "nested.list[1].a = 1", "at > timestamp '2024-01-01'",
+            '"Größe 1" = \'umlauts\'', '"select" = \'a keyword\'', "Year = 2024", "year = 2024",
+            "whole = -3", "nested.list[1].a = 1", "at > timestamp '2024-01-01'",
         ):  # fmt: skip
             assert store.search("text", where=where).ids == ["a"], where
 
