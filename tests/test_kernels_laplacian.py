@@ -1,0 +1,177 @@
+"""Typed edges, the CSR made of them, and the graphs cut out of it, against dense matrices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from dense_lattice import adjacency_of, laplacian_of, random_weights
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oscillink_store.errors import InputError
+from oscillink_store.kernels.laplacian import normalize
+from oscillink_store.lattice.graph import (
+    Csr,
+    Edges,
+    build_csr,
+    induced,
+    neighbors,
+    whole_degrees,
+)
+from oscillink_store.model import RELATIONS, Parameters
+
+OMEGA = Parameters().relation_weights
+
+
+def edges_of(rng: np.random.Generator, anchors: int, count: int, relation: int) -> Edges:
+    return Edges(
+        source=rng.integers(0, anchors, count),
+        target=rng.integers(0, anchors, count),
+        weight=(0.01 + rng.random(count)).astype(np.float32),
+        relation=relation,
+    )
+
+
+def dense_relation(anchors: int, parts: list[Edges], relation: int) -> npt.NDArray[np.float64]:
+    A = np.zeros((anchors, anchors))
+    for part in parts:
+        if part.relation != relation:
+            continue
+        for i, j, w in zip(part.source, part.target, part.weight, strict=True):
+            if i != j:
+                A[i, j] = A[j, i] = max(A[i, j], float(w))
+    return A
+
+
+def dense_csr(csr: Csr, relation: int) -> npt.NDArray[np.float64]:
+    n = len(csr.indptr) - 1
+    A = np.zeros((n, n))
+    rows = np.repeat(np.arange(n), np.diff(csr.indptr))
+    of = csr.relation == relation
+    A[rows[of], csr.indices[of]] = csr.weights[of]
+    return A
+
+
+typed = given(
+    anchors=st.integers(1, 30),
+    counts=st.lists(st.integers(0, 60), min_size=len(RELATIONS), max_size=len(RELATIONS)),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@typed
+def test_a_csr_holds_every_edge_both_ways(anchors: int, counts: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = [edges_of(rng, anchors, count, code) for code, count in enumerate(counts)]
+    parts.append(edges_of(rng, anchors, 5, 0))  # a relation may come in two parts
+    csr = build_csr(anchors, parts)
+    assert [array.dtype for array in csr] == [np.int64, np.int32, np.float32, np.uint8]
+    for code in range(len(RELATIONS)):
+        assert (dense_csr(csr, code) == dense_relation(anchors, parts, code)).all()
+    rows = np.repeat(np.arange(anchors), np.diff(csr.indptr))
+    keys = list(zip(rows.tolist(), csr.indices.tolist(), csr.relation.tolist(), strict=True))
+    assert keys == sorted(set(keys))
+
+
+@typed
+def test_canonical_edges_are_ordered_and_once(anchors: int, counts: list[int], seed: int) -> None:
+    part = edges_of(np.random.default_rng(seed), anchors, sum(counts), 2)
+    once = part.canonical()
+    pairs = list(zip(once.source.tolist(), once.target.tolist(), strict=True))
+    assert pairs == sorted(set(pairs))
+    assert all(i < j for i, j in pairs)
+    assert once.relation == 2
+    expected = dense_relation(anchors, [part], 2)
+    assert (dense_relation(anchors, [once], 2) == expected).all()
+    assert len(once) == np.count_nonzero(np.triu(expected))
+
+
+@typed
+def test_an_induced_graph_is_the_weighted_submatrix(
+    anchors: int, counts: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    parts = [edges_of(rng, anchors, count, code) for code, count in enumerate(counts)]
+    csr = build_csr(anchors, parts)
+    omega = tuple(np.where(rng.random(len(OMEGA)) < 0.2, 0.0, OMEGA).tolist())
+    whole = sum(w * dense_csr(csr, code) for code, w in enumerate(omega))
+    rows = np.sort(rng.permutation(anchors)[: rng.integers(0, anchors + 1)]).astype(np.int64)
+    cut = induced(csr, rows, omega)
+    assert [array.dtype for array in cut] == [np.int64, np.int32, np.float64]
+    A = np.zeros((len(rows), len(rows)))
+    places = np.repeat(np.arange(len(rows)), np.diff(cut.indptr))
+    A[places, cut.indices] = cut.weights
+    np.testing.assert_allclose(A, np.asarray(whole)[np.ix_(rows, rows)], rtol=1e-14)
+    assert (A == A.T).all()
+    assert (cut.weights > 0.0).all()
+    keys = list(zip(places.tolist(), cut.indices.tolist(), strict=True))
+    assert keys == sorted(set(keys))
+    np.testing.assert_allclose(
+        whole_degrees(csr, rows, omega), np.asarray(whole)[rows].sum(axis=1), rtol=1e-12
+    )
+    allowed = (rng.random(anchors) < 0.5).astype(np.uint8)
+    np.testing.assert_allclose(
+        whole_degrees(csr, rows, omega, allowed),
+        np.asarray(whole)[rows] @ allowed,
+        rtol=1e-12,
+        atol=1e-15,
+    )
+
+
+@typed
+def test_neighbors_are_the_columns_of_the_rows(anchors: int, counts: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = [edges_of(rng, anchors, count, code) for code, count in enumerate(counts)]
+    csr = build_csr(anchors, parts)
+    there = sum(dense_csr(csr, code) for code in range(len(RELATIONS)))
+    rows = rng.permutation(anchors)[: rng.integers(0, 4)].astype(np.int64)
+    expected = np.flatnonzero(np.asarray(there)[rows].any(axis=0))
+    found = neighbors(csr, rows)
+    assert found.dtype == np.int64
+    assert found.tolist() == expected.tolist()
+
+
+def test_a_graph_is_cut_out_of_read_only_memory_maps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    csr = build_csr(500, [edges_of(rng, 500, 3000, code) for code in (0, 4)])
+    for name, array in zip(csr._fields, csr, strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped = Csr(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in csr._fields))
+    rows = np.arange(0, 500, 3)
+    for ours, theirs in zip(induced(mapped, rows, OMEGA), induced(csr, rows, OMEGA), strict=True):
+        assert (ours == theirs).all()
+    assert (neighbors(mapped, rows[:3]) == neighbors(csr, rows[:3])).all()
+
+
+def test_an_edge_names_what_is_wrong_with_it() -> None:
+    source, target = np.array([0, 1]), np.array([1, 5])
+    weight = np.array([1.0, 1.0], np.float32)
+    with pytest.raises(InputError, match="target 5 in row 1") as refused:
+        build_csr(3, [Edges(source=source, target=target, weight=weight, relation=0)])
+    assert (refused.value.field, refused.value.row) == ("target", 1)
+    for wrong in (0.0, -1.0, np.nan, np.inf):
+        weight = np.array([1.0, wrong], np.float32)
+        with pytest.raises(InputError, match="row 1") as refused:
+            build_csr(9, [Edges(source=source, target=target, weight=weight, relation=0)])
+        assert refused.value.field == "weight"
+
+
+@given(n=st.integers(1, 40), degree=st.floats(0.0, 6.0), seed=st.integers(0, 2**32 - 1))
+def test_the_normalised_laplacian_is_symmetric_and_between_0_and_2(
+    n: int, degree: float, seed: int
+) -> None:
+    A = random_weights(n, degree, np.random.default_rng(seed))
+    adjacency = adjacency_of(A)
+    scale, coupling = np.empty(n), np.empty(len(adjacency.weights))
+    normalize(*adjacency, scale, coupling)
+    L = np.diag((scale > 0.0).astype(float))
+    rows = np.repeat(np.arange(n), np.diff(adjacency.indptr))
+    L[rows, adjacency.indices] -= coupling
+    assert (L == L.T).all()
+    np.testing.assert_allclose(L, laplacian_of(A), atol=1e-14)
+    eigenvalues = np.linalg.eigvalsh(L)
+    assert eigenvalues.min() >= -1e-12
+    assert eigenvalues.max() <= 2.0 + 1e-12
