@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["agreement", "anchor_forms", "edge_forms"]
 
+ROUNDING = 1e-6
+"""Gaps that float32 sums leave between rows that are the same."""
+
 
 @kernel(
     "int64(const int64[::1], const int32[::1], const float64[::1], const float64[::1],"
@@ -135,7 +138,7 @@ def anchor_forms(
 
 @kernel(
     "void(const int32[:,::1], const float64[::1], const float64[::1], const float64[::1],"
-    " const float64[::1], float64[::1], float64[:,::1])"
+    " const float64[::1], float64[::1], float64[::1], float64[:,::1])"
 )
 def agreement(
     pairs: npt.NDArray[np.int32],
@@ -144,14 +147,17 @@ def agreement(
     scale: npt.NDArray[np.float64],
     squares: npt.NDArray[np.float64],
     ratio: npt.NDArray[np.float64],
+    gaps: npt.NDArray[np.float64],
     sums: npt.NDArray[np.float64],
 ) -> None:
     """Compute 2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off to [0, 1], per anchor.
 
+    And per edge 2 − 2 cos(U_i, U_j), the squared gap between the two directions.
     ``pairs`` (E, 2), their ``weights`` A_ij and ``residuals`` A_ij‖U_i/√d_i − U_j/√d_j‖²
     (E,), ``scale`` d^(−1/2) and ``squares`` ‖U_i‖² (n,). With a_i = U_i d_i^(−1/2) the inner
     products follow from 2 a_i·a_j = ‖a_i‖² + ‖a_j‖² − ‖a_i − a_j‖². Writes ``ratio`` (n,), 0
-    for an anchor without edges; ``sums`` (2, n) is scratch.
+    for an anchor without edges, and ``gaps`` (E,), 0 where float32 cannot tell and 2 for a
+    U_i of zero; ``sums`` (2, n) is scratch.
     """
     for i in range(ratio.shape[0]):
         sums[0, i] = 0.0
@@ -162,6 +168,9 @@ def agreement(
         gap = residuals[e] / weights[e]
         cross = (si * si * squares[i] + sj * sj * squares[j] - gap) / (si * sj)
         possible = weights[e] * (squares[i] + squares[j])
+        norms = np.sqrt(squares[i] * squares[j])
+        directions = 2.0 - cross / norms if norms > 0.0 else 2.0
+        gaps[e] = directions if directions > ROUNDING else 0.0
         sums[0, i] += weights[e] * cross
         sums[0, j] += weights[e] * cross
         sums[1, i] += possible

@@ -20,8 +20,9 @@ Float64 = npt.NDArray[np.float64]
 class ChainLink:
     """One step of the path.
 
-    ``structural`` is ‖U_i − U_j‖², how far apart the two anchors settle, and ``structural_z``
-    its robust z-score among the same gaps over the lattice's real edges. ``path`` is
+    ``structural`` is 2 − 2 cos(U_i, U_j), how far apart the two anchors settle, and
+    ``structural_z`` its robust z-score among the same gaps over the lattice's real edges.
+    (Directions alone: the lengths of U depend on degrees and on the path itself.) ``path`` is
     λ_P·w·‖U_i/√p_i − U_j/√p_j‖² under the path's own Laplacian (p its degrees), ``path_z``
     its robust z-score among the links of the path.
     """
@@ -64,9 +65,11 @@ def chain_receipt(
     ``edges`` (E, 2) are the real edges of the lattice; without any, every z-score is 0.
     """
     U = settled.U.astype(np.float64)
-    gaps = _gaps(U, edges)
+    lengths = np.linalg.norm(U, axis=1, keepdims=True)
+    directions = np.divide(U, lengths, out=np.zeros_like(U), where=lengths > 0.0)
+    gaps = _gaps(directions, edges)
     steps = np.array([path[:-1], path[1:]], np.int64).T
-    structural = _gaps(U, steps)
+    structural = _gaps(directions, steps)
     structural_z = robust_z(structural, gaps)
     degrees = np.maximum(np.diff(path_adjacency(len(U), path).indptr), 1).astype(np.float64)
     along = path_term * _gaps(U / np.sqrt(degrees)[:, None], steps)

@@ -55,7 +55,7 @@ class Settled(NamedTuple):
     difference at the exact solution. ``coherence`` (n,) in [0, 1] is
     2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off at 0: 1 when an anchor equals
     its neighbours, 0 when it is orthogonal or opposed to them or has none.
-    ``null_points`` are (i, j, z) with i < j, the largest z first.
+    ``null_points`` are (i, j, z) of :func:`null_points`.
     """
 
     U: Float32
@@ -148,6 +148,7 @@ def settle(
     at_y = (0.0, totals[0], sums[1], path_totals[0])
     at_u = (sums[0], totals[1], sums[2], path_totals[1])
     at_difference = (sums[0], totals[2], sums[3], path_totals[2])
+    agreed, gaps = coherence(adjacency, graph.scale, pairs, residuals, squares)
     return Settled(
         U=U,
         iterations=iterations,
@@ -156,8 +157,8 @@ def settle(
         energy_anchors=_terms(weights, at_y),
         energy_stationary=_terms(weights, at_u),
         delta_h=math.fsum(_terms(weights, at_difference).values()),
-        coherence=coherence(adjacency, graph.scale, pairs, residuals, squares),
-        null_points=null_points(pairs, parameters.coherence_term * residuals),
+        coherence=agreed,
+        null_points=null_points(pairs, parameters.coherence_term * residuals, gaps),
     )
 
 
@@ -216,28 +217,34 @@ def coherence(
     pairs: npt.NDArray[np.int32],
     residuals: Float64,
     squares: Float64,
-) -> Float64:
-    """Measure each anchor's agreement with its neighbours; see :class:`Settled`."""
+) -> tuple[Float64, Float64]:
+    """Measure each anchor's agreement with its neighbours, and 2 − 2 cos(U_i, U_j) per edge.
+
+    See :class:`Settled` and :func:`oscillink_store.kernels.energy.agreement`.
+    """
     n = len(squares)
     rows = np.repeat(np.arange(n), np.diff(adjacency.indptr))
     weights = adjacency.weights[adjacency.indices > rows]
-    ratio = np.empty(n)
-    agreement(pairs, weights, residuals, scale, squares, ratio, np.empty((2, n)))
-    return ratio
+    ratio, gaps = np.empty(n), np.empty(len(weights))
+    agreement(pairs, weights, residuals, scale, squares, ratio, gaps, np.empty((2, n)))
+    return ratio, gaps
 
 
 def null_points(
-    pairs: npt.NDArray[np.int32], residuals: Float64, threshold: float = NULL_POINT_Z
+    pairs: npt.NDArray[np.int32],
+    residuals: Float64,
+    gaps: Float64,
+    threshold: float = NULL_POINT_Z,
 ) -> list[tuple[int, int, float]]:
-    """Find the edges whose residual is an outlier: robust z = 0.6745 (r − median)/MAD > threshold.
+    """Find the edges whose residual is an outlier because their ends settled apart.
 
-    When more than half of the residuals are equal (MAD = 0), the mean absolute deviation
-    takes its place; when all are equal, nothing stands out (Iglewicz and Hoaglin 1993).
+    An edge counts when the robust z-scores of its residual and of its gap 2 − 2 cos(U_i, U_j)
+    both exceed ``threshold``. The residual alone would name every edge between a hub and a
+    leaf: U_i/√d_i and U_j/√d_j differ in length there, however well the two anchors agree.
+    Returns (i, j, z of the residual) with i < j, the largest z first.
     """
-    if not len(residuals):
-        return []
     z = robust_z(residuals, residuals)
-    found = np.flatnonzero(z > threshold)
+    found = np.flatnonzero((z > threshold) & (robust_z(gaps, gaps) > threshold))
     order = found[np.argsort(-z[found], kind="stable")]
     ends, scores = pairs[order].tolist(), z[order].tolist()
     return [(i, j, score) for (i, j), score in zip(ends, scores, strict=True)]
