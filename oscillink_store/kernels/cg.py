@@ -54,10 +54,11 @@ def block_cg(
     M is symmetric positive definite: (Mx)_i = diagonal_i x_i − Σ_j coupling_ij x_j over the
     CSR entries of row i; entries that occur twice add up. ``Y`` and ``U`` (out) (n, D),
     ``pull`` (n,), ``psi`` (D,); scratch: ``tiles`` (4, n, TILE), ``rows`` (7, max(n, TILE)),
-    best from :func:`oscillink_store.kernels.lanes.aligned`.
-    Each column has its own step lengths (Hestenes and Stiefel 1952); a tile of columns stops
-    when each of them has ‖r‖ ≤ tolerance·‖right-hand side‖. Writes the largest such ratio to
-    ``residual[0]``, NaN when float32 overflowed, and returns the most iterations any tile took.
+    best from :func:`oscillink_store.kernels.layout.aligned`. Each column has its own step
+    lengths (Hestenes and Stiefel 1952), after a start from the right-hand side divided by the
+    diagonal; a tile of columns stops when each of them has ‖r‖ ≤ tolerance·‖right-hand side‖.
+    Writes the largest such ratio to ``residual[0]``, NaN when float32 overflowed, and returns
+    the most iterations any tile took.
     """
     n, D = Y.shape
     P, Q, R, X = tiles[0], tiles[1], tiles[2], tiles[3]
@@ -113,9 +114,12 @@ def block_cg(
             store(pq, 0, LANES, pq1)
             store(pq, 0, 2 * LANES, pq2)
             store(pq, 0, 3 * LANES, pq3)
-            # α = rᵀz / pᵀMp, a column that is solved stands still
+            # α = rᵀz / pᵀMp, and 1 at first, which solves decoupled rows to the last bit;
+            # a column that is solved stands still
             for d in range(TILE):
                 step[d] = rz[d] / pq[d] if pq[d] > np.float32(0.0) else np.float32(0.0)
+                if iterations == 0 and step[d] > np.float32(0.0):
+                    step[d] = np.float32(1.0)
             for c in range(0, TILE, LANES):
                 alpha = load(step, 0, c)
                 squares, products = zero, zero
@@ -130,6 +134,8 @@ def block_cg(
             worst = 0.0
             for d in range(TILE):
                 onward[d] = pq[d] / rz[d] if rz[d] > np.float32(0.0) else np.float32(0.0)
+                if iterations == 0:
+                    onward[d] = np.float32(0.0)
                 rz[d] = pq[d]
                 if norm[d] != np.float32(0.0):
                     ratio = np.float64(rr[d]) / np.float64(norm[d])
