@@ -66,8 +66,11 @@ def dense_matches(
     """Find the ``count`` allowed anchors most similar to ψ (D,).
 
     The moments are over the allowed anchors: exact from the corpus mean and covariance when
-    all are allowed, else from the codes.
+    all are allowed, which takes no scan when ``count`` is 0; else from the codes.
     """
+    if allowed is None and count == 0:
+        mean, deviation = similarity_moments(psi, snapshot.mean, snapshot.covariance)
+        return DenseMatches(rows=np.empty(0, np.int64), mean=mean, deviation=deviation)
     found = best_rows(snapshot.codes, snapshot.scales, psi, max(_RESCORED, 2 * count), allowed)
     exact = similarities(snapshot.vectors, found.rows, psi)
     rows = found.rows[np.lexsort((found.rows, -exact))[:count]]

@@ -90,7 +90,8 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
         )
     dense = None
     if query.vector is not None:
-        count = max(parameters.dense_candidates, query.k)
+        # rows that are given need the moments alone, not the scan
+        count = 0 if query.only is not None else max(parameters.dense_candidates, query.k)
         dense = dense_matches(snapshot, query.vector, count, allowed)
     matches, named = None, np.empty(0, np.int64)
     if query.text is not None and pending is not None:
