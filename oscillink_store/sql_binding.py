@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.store import Store
 from oscillink_store.errors import ClosedError, QueryError
 from oscillink_store.model import Hit, SearchResult
@@ -96,7 +97,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     name = _checked(name)
     if not isinstance(store, Store):
         raise QueryError(f"store is a {type(store).__name__}: call attach(con, store)")
-    metadata = _metadata(store)
+    metadata = _metadata(store.current())
     with _attaching, con.cursor() as cursor:
         _register(cursor, "__oscillink_topk", _search, _RANKED)
         _register(cursor, "__oscillink_rerank", _rerank, _RANKED)
@@ -222,9 +223,8 @@ _VIEWS = {
 }
 
 
-def _metadata(store: Store) -> pa.StructType:
-    """The type of the ``metadata`` column: the store's metadata columns as they are now."""
-    snapshot = store.current()
+def _metadata(snapshot: Snapshot) -> pa.StructType:
+    """The type of the ``metadata`` column: a generation's metadata columns."""
     fields = metadata_schema(snapshot.rows.schema) if len(snapshot) else []
     return pa.struct([(field.name, _known(field.type)) for field in fields])
 
@@ -262,6 +262,7 @@ def _register(
 def _function(search: _Search, answer: pa.ListType) -> Callable[..., pa.Array]:
     """The function that DuckDB calls with a batch of rows: one search each, in their order."""
     names = [field.name for field in answer.value_type]
+    agreeing: WeakSet[Snapshot] = WeakSet()
 
     def run(*columns: pa.ChunkedArray) -> pa.Array:
         number, *arguments = columns
@@ -272,16 +273,24 @@ def _function(search: _Search, answer: pa.ListType) -> Callable[..., pa.Array]:
             search(store, *_question(q, vector), k, other)
             for q, vector, k, other in zip(*map(_values, arguments), strict=True)
         ]
+        if "metadata" in names and (snapshot := store.current()) not in agreeing:
+            _check_metadata(snapshot, answer.value_type.field("metadata").type)
+            agreeing.add(snapshot)
         rows = [[_row(hit, result, names) for hit in result] for result in results]
-        try:
-            return pa.array(rows, answer)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise QueryError(
-                f"{store.path}: a metadata column has another type than when the store was "
-                "attached: attach it again"
-            ) from error
+        return pa.array(rows, answer)
 
     return run
+
+
+def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
+    # Arrow would cut a number short to make it fit; columns that are new are left out.
+    for field in _metadata(snapshot):
+        place = declared.get_field_index(field.name)
+        if place >= 0 and declared.field(place).type != field.type:
+            raise QueryError(
+                f"{snapshot.root}: metadata column {field.name!r} is {field.type} now and was "
+                f"{declared.field(place).type} when the store was attached: attach it again"
+            )
 
 
 def _search(
