@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import IntegrityError, OscillinkError
 from oscillink_store.receipts.chain import Head, fold_seal
 from oscillink_store.receipts.receipt import GENESIS, Receipt
 from oscillink_store.storage.commit import ReceiptChange
@@ -37,9 +39,13 @@ class Fold:
     files: tuple[WalContents, ...]
 
     def finish(self) -> None:
-        """Remove the folded files; call it after the commit."""
+        """Remove the folded files; call it after the commit.
+
+        A file that cannot be removed is skipped by its sequence numbers until it can.
+        """
         for contents in self.files:
-            remove_wal(contents)
+            with suppress(OscillinkError):
+                remove_wal(contents)
 
 
 def folded_heads(manifest: Manifest) -> dict[str, Head]:
@@ -48,19 +54,21 @@ def folded_heads(manifest: Manifest) -> dict[str, Head]:
 
 
 def prepare_fold(root: Path, manifest: Manifest) -> Fold | None:
-    """What to fold along with the next commit, or None when it is not worth it yet."""
-    dead = [contents for contents in dead_wals(root / "receipts") if not contents.problems]
+    """What to fold along with the next commit, or None when it is not worth it yet.
+
+    Writers whose files were tampered with keep all of them, for a verification to tell.
+    """
+    dead = list(dead_wals(root / "receipts"))
+    if len(dead) < _LEAST_FILES and sum(len(wal.receipts) for wal in dead) < _LEAST_RECEIPTS:
+        return None
+    tampered = {_writer(wal.path) for wal in dead if not _is_whole(wal)}
+    dead = [wal for wal in dead if _writer(wal.path) not in tampered]
     heads = folded_heads(manifest)
-    fresh = [
-        receipt
-        for contents in dead
-        for receipt in contents.receipts
-        if receipt.writer not in heads or receipt.sequence > heads[receipt.writer].sequence
-    ]
-    if len(fresh) < _LEAST_RECEIPTS and len(dead) < _LEAST_FILES:
+    fresh = _beyond(heads, (receipt for wal in dead for receipt in wal.receipts))
+    if not dead:
         return None
     # The seal pins all that was folded; a head is of use as long as its writer has files.
-    present = {path.name.partition(".")[0] for path in wal_files(root / "receipts")}
+    present = {_writer(path) for path in wal_files(root / "receipts")}
     heads = {writer: head for writer, head in heads.items() if writer in present}
     for receipt in fresh:
         heads[receipt.writer] = Head(sequence=receipt.sequence, hash=receipt.hash)
@@ -70,6 +78,32 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold | None:
         state={"seal": seal, "heads": {writer: asdict(head) for writer, head in heads.items()}},
     )
     return Fold(change=change, files=tuple(dead))
+
+
+def _writer(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Receipt]:
+    """The receipts that are not folded yet."""
+    return [
+        receipt
+        for receipt in receipts
+        if receipt.writer not in heads or receipt.sequence > heads[receipt.writer].sequence
+    ]
+
+
+def _is_whole(wal: WalContents) -> bool:
+    return not wal.problems and all(
+        _is_genuine(receipt) and receipt.writer == _writer(wal.path) for receipt in wal.receipts
+    )
+
+
+def _is_genuine(receipt: Receipt) -> bool:
+    try:
+        return receipt.verify()
+    except IntegrityError:
+        return False
 
 
 def unfolded(
@@ -82,19 +116,16 @@ def unfolded(
     """
     pending, problems = pending_receipts(root / "receipts")
     snapshot = latest()
-    heads = folded_heads(snapshot.manifest)
-    fresh = [
-        receipt
-        for receipt in pending
-        if receipt.writer not in heads or receipt.sequence > heads[receipt.writer].sequence
-    ]
-    return snapshot, fresh, problems
+    return snapshot, _beyond(folded_heads(snapshot.manifest), pending), problems
 
 
 def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
-    """Every recorded receipt: the folded ones, then those still in write-ahead files."""
+    """Every recorded receipt: the folded ones, then those still in write-ahead files.
+
+    Lines that were tampered with are no receipts; a verification tells of them.
+    """
     snapshot, fresh, _ = unfolded(root, latest)
-    parts = [to_arrow(fresh)]
+    parts = [to_arrow([receipt for receipt in fresh if _is_genuine(receipt)])]
     if snapshot.receipts is not None:
         parts.insert(0, snapshot.receipts.read().cast(RECEIPT_SCHEMA))
     return pa.concat_tables(parts)

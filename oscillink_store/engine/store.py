@@ -361,7 +361,11 @@ class Store:
         return statistics(self.current())
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Check every checksum of the live generation and every chain of receipts."""
+        """Check every checksum of the live generation and every chain of receipts.
+
+        Raises:
+            IntegrityError: the manifest itself is damaged; all else is told in the report.
+        """
         from oscillink_store.engine.verify import verify
 
         return verify(self.path, self.current, progress)

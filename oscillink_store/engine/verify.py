@@ -11,12 +11,14 @@ from oscillink_store.errors import IntegrityError
 from oscillink_store.model import VerifyReport
 from oscillink_store.receipts.chain import fold_seal, verify_chains
 from oscillink_store.receipts.receipt import GENESIS, Receipt
-from oscillink_store.storage.manifest import damage
+from oscillink_store.storage.manifest import damage, read_current
 from oscillink_store.storage.receipt_table import from_arrow
 
 __all__ = ["verify"]
 
 Progress = Callable[[str, int, int | None], None]
+
+_ATTEMPTS = 5
 
 
 def verify(
@@ -26,9 +28,21 @@ def verify(
 
     ``progress`` is called with (stage, done, total): bytes for the stage "files", receipts
     for the stage "receipts".
+
+    Raises:
+        IntegrityError: ``CURRENT`` or the manifest is damaged, so nothing can be compared.
     """
-    report = progress or _silent
+    for _ in range(_ATTEMPTS):
+        found = _verify(root, latest, progress or _silent)
+        if found.ok or latest().generation == found.generation:
+            break
+        # a writer went on meanwhile and took away files of the generation that was read
+    return found
+
+
+def _verify(root: Path, latest: Callable[[], Snapshot], report: Progress) -> VerifyReport:
     snapshot, pending, problems = unfolded(root, latest)
+    read_current(root)  # the open generation would not notice a damaged manifest
     files = snapshot.manifest.files()
     total = sum(entry.bytes for entry in files)
     read = 0
@@ -53,27 +67,26 @@ def _verify_receipts(
 ) -> tuple[int, list[str]]:
     heads = folded_heads(snapshot.manifest)
     problems: list[str] = []
-    hashes: list[str] = []
+    done, seal = 0, GENESIS
 
     def everything() -> Iterator[Receipt]:
-        done = 0
-        if snapshot.receipts is not None:
-            for receipt in from_arrow(snapshot.receipts.read(["body"])):
-                hashes.append(receipt.hash)
+        nonlocal done, seal
+        for batch in () if snapshot.receipts is None else snapshot.receipts.batches(["body"]):
+            for receipt in from_arrow(batch):
+                seal = fold_seal(seal, [receipt.hash])
                 yield receipt
                 done += 1
-                report("receipts", done, None)
+            report("receipts", done, None)
         for receipt in pending:
             yield receipt
             done += 1
-            report("receipts", done, None)
+        report("receipts", done, None)
 
     try:
         chains = verify_chains(everything(), heads)
     except IntegrityError as error:
-        return len(hashes), [*problems, f"receipts.lance: {error}"]
-    seal = snapshot.manifest.receipts.get("seal", GENESIS)
-    if fold_seal(GENESIS, hashes) != seal:
+        return done, [*problems, f"receipts.lance: {error}"]
+    if seal != snapshot.manifest.receipts.get("seal", GENESIS):
         problems.append(
             "receipts.lance does not hold the receipts that were folded into it, in their order"
         )

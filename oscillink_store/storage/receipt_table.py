@@ -52,14 +52,13 @@ def to_arrow(receipts: Sequence[Receipt]) -> pa.Table:
     return pa.Table.from_pylist([_row(receipt) for receipt in receipts], RECEIPT_SCHEMA)
 
 
-def from_arrow(table: pa.Table) -> Iterator[Receipt]:
+def from_arrow(rows: pa.Table | pa.RecordBatch) -> Iterator[Receipt]:
     """Read the receipts back from the ``body`` column.
 
     Raises IntegrityError at the first body that is no receipt.
     """
-    for batch in table.select(["body"]).to_batches():
-        for body in batch.column(0).to_pylist():
-            yield Receipt.from_json(body)
+    for body in rows["body"].to_pylist():
+        yield Receipt.from_json(body)
 
 
 def _row(receipt: Receipt) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.query import MatchQuery
 
-from oscillink_store.errors import IntegrityError, QueryError
+from oscillink_store.errors import IntegrityError, OscillinkError, QueryError
 from oscillink_store.storage.files import (
     is_damage,
     plain_words,
@@ -120,9 +121,25 @@ class Table:
         )
         return table["_rowid"].to_numpy(), table["_score"].to_numpy()
 
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, batch by batch.
+
+        Raises:
+            IntegrityError: a file is damaged.
+        """
+        with self._reading(None):
+            yield from self._dataset.scanner(columns=list(columns)).to_batches()
+
     def _scan(self, where: str | None, **options: Any) -> pa.Table:
-        try:
+        with self._reading(where):
             return self._dataset.scanner(filter=where, **options).to_table()
+
+    @contextmanager
+    def _reading(self, where: str | None) -> Iterator[None]:
+        try:
+            yield
+        except OscillinkError:
+            raise
         except (ValueError, OSError, RuntimeError) as error:
             words = plain_words(error)
             if where is None or is_damage(words):
