@@ -69,6 +69,13 @@ def line(child: subprocess.Popen[str]) -> str:
     return text
 
 
+def go_on(child: subprocess.Popen[str]) -> None:
+    """Let the child take its next step."""
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[osc.Store]:
     """Sixty rows; tests only read them."""
@@ -359,9 +366,9 @@ import sys
 import oscillink_store as osc
 with osc.connect(sys.argv[1], embedder="hash:64") as store:
     print("open", flush=True)
-    sys.stdin.readline()
     first, last, step = map(int, sys.argv[2:5])
     for start in range(first, last, step):
+        sys.stdin.readline()
         rows = [{"id": f"r{i}", "text": f"word{i} among common words", "n": i}
                 for i in range(start, start + step)]
         store.ingest(rows)
@@ -396,20 +403,18 @@ class TestProcesses:
         with osc.connect(path, embedder="hash:64") as store, \
                 process(INGEST, path, 0, 60, 10) as child:  # fmt: skip
             assert line(child) == "open"
-            assert child.stdin is not None
-            child.stdin.write("\n")
-            child.stdin.flush()
-            generations = set()
-            while store.generation < 6:
-                result = store.search("word3 word33", k=60)
-                generation = result.receipt.content["generation"]
-                generations.add(generation)
-                # a reader sees one generation whole: all of its anchors and no others
-                assert len(result) == 10 * generation
-                assert max((hit.metadata["n"] for hit in result), default=-1) < 10 * generation
+            for batch_number in range(1, 7):
+                go_on(child)
+                while True:
+                    result = store.search("word3 word33", k=60)
+                    generation = result.receipt.content["generation"]
+                    # a reader sees one generation whole: all of its anchors and no others
+                    assert len(result) == 10 * generation
+                    assert max((hit.metadata["n"] for hit in result), default=-1) < 10 * generation
+                    if generation == batch_number:
+                        break
             assert line(child) == "6"
             child.communicate(timeout=20)
-            assert len(generations) >= 2
             assert len(store) == 60
             assert store.verify().problems == ()
             receipts = store.receipts().to_pylist()
@@ -429,9 +434,8 @@ class TestProcesses:
         with process(INGEST, path, 0, 40, 10) as one, process(INGEST, path, 40, 80, 10) as two:
             assert [line(one), line(two)] == ["open", "open"]
             for child in (one, two):
-                assert child.stdin is not None
-                child.stdin.write("\n")
-                child.stdin.flush()
+                for _ in range(4):
+                    go_on(child)
             generations = sorted(int(line(child)) for child in (one, two))
             for child in (one, two):
                 child.communicate(timeout=20)

@@ -85,12 +85,15 @@ def _verify_receipts(
     try:
         chains = verify_chains(everything(), heads)
     except IntegrityError as error:
-        return done, [*problems, f"receipts.lance: {error}"]
+        return done, [*problems, f"{snapshot.root / 'receipts.lance'}: {error}"]
     if seal != snapshot.manifest.receipts.get("seal", GENESIS):
         problems.append(
-            "receipts.lance does not hold the receipts that were folded into it, in their order"
+            f"{snapshot.root / 'receipts.lance'} does not hold the receipts that were folded "
+            "into it, in their order"
         )
-    return chains.receipts, [*problems, *map(str, chains.problems)]
+    # a writer's entries lie in its own files there until they are folded
+    ledger = snapshot.root / "receipts"
+    return chains.receipts, [*problems, *(f"{ledger}: {problem}" for problem in chains.problems)]
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:

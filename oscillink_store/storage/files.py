@@ -15,6 +15,7 @@ from oscillink_store.errors import DiskError, IntegrityError, OscillinkError, Re
 __all__ = [
     "disk_errors",
     "is_damage",
+    "panics_as_errors",
     "plain_words",
     "replace_durably",
     "replacing",
@@ -99,6 +100,20 @@ def plain_words(error: BaseException) -> str:
     return _SOURCE_LINE.sub("", (str(error).splitlines() or [type(error).__name__])[0])
 
 
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Turn a panic in Lance's Rust code, which it has on some damaged files, into an OSError.
+
+    Its class is no Exception and cannot be imported.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise OSError(f"failed to decode: {plain_words(error)}") from error
+
+
 def is_damage(words: str) -> bool:
     """Whether an error of Lance tells that a file is gone, cut short or garbled."""
     return _DAMAGED_WORDS.search(words) is not None
@@ -114,7 +129,8 @@ def disk_errors(path: Path, action: str) -> Iterator[None]:
         IntegrityError: a file that was to be read is damaged.
     """
     try:
-        yield
+        with panics_as_errors():
+            yield
     except OscillinkError:
         raise
     except (OSError, ValueError, RuntimeError) as error:

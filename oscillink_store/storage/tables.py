@@ -19,6 +19,7 @@ from lance.query import MatchQuery
 from oscillink_store.errors import IntegrityError, OscillinkError, QueryError
 from oscillink_store.storage.files import (
     is_damage,
+    panics_as_errors,
     plain_words,
     sha256,
     sync_directory,
@@ -137,7 +138,8 @@ class Table:
     @contextmanager
     def _reading(self, where: str | None) -> Iterator[None]:
         try:
-            yield
+            with panics_as_errors():
+                yield
         except OscillinkError:
             raise
         except (ValueError, OSError, RuntimeError) as error:
@@ -184,7 +186,8 @@ def open_table(path: Path, version: int) -> Table:
         IntegrityError: the table or that version of it is missing or unreadable.
     """
     try:
-        dataset = lance.dataset(str(path), version=version, session=_shared_session())
+        with panics_as_errors():
+            dataset = lance.dataset(str(path), version=version, session=_shared_session())
     except (ValueError, OSError) as error:
         raise IntegrityError(
             f"{path} cannot be opened at version {version}: restore the folder from a backup"
