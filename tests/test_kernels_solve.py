@@ -100,7 +100,7 @@ def test_the_operator_is_symmetric_and_positive_definite() -> None:
         block_cg(
             graph.indptr, graph.indices, graph.weights.astype(np.float32), diagonal, unit,
             1.0, np.zeros(20, np.float32), np.zeros(1, np.float32), 0.0, 1,
-            aligned(20, 1), tiles, aligned(7, TILE), np.empty(1),
+            aligned(20, 1), tiles, aligned(4, TILE), np.empty(1),
         )  # fmt: skip
         M[:, i] = tiles[1, :, 0]
     np.testing.assert_allclose(M, M.T, atol=1e-6)
@@ -116,7 +116,7 @@ def test_entries_of_one_pair_add_up() -> None:
     block_cg(
         indptr, indices, coupling, np.full(2, 2.0, np.float32), np.array([[1], [3]], np.float32),
         1.0, np.zeros(2, np.float32), np.zeros(1, np.float32), 1e-6, 50,
-        U, aligned(4, 2, TILE), aligned(7, TILE), residual,
+        U, aligned(4, 2, TILE), aligned(4, TILE), residual,
     )  # fmt: skip
     expected = np.linalg.solve([[2.0, -0.6], [-0.6, 2.0]], [1.0, 3.0])
     np.testing.assert_allclose(U[:, 0], expected, rtol=1e-6)
@@ -133,6 +133,16 @@ def test_a_solve_that_stops_early_says_so() -> None:
     assert not settled.converged
     assert settled.residual > 1e-6
     assert settled.delta_h >= 0.0
+
+
+@pytest.mark.parametrize("column", [0, 20, 63, 64, 99])
+def test_an_overflow_in_any_column_is_no_convergence(column: int) -> None:
+    Y = np.ones((6, 100), np.float32)
+    Y[:, column] = 1e30  # its square is beyond float32
+    A = random_weights(6, 4, np.random.default_rng(2))
+    settled = settle(Y, np.zeros(100, np.float32), np.zeros(6), adjacency_of(A), Parameters())
+    assert not settled.converged
+    assert not settled.residual <= 1.0
 
 
 def test_a_column_of_zeros_is_solved_by_zeros() -> None:

@@ -13,12 +13,15 @@ from oscillink_store.kernels.layout import LANES
 if TYPE_CHECKING:
     from oscillink_store.kernels.lanes import (
         fma,
+        largest,
         load,
         load_part,
         multiply,
+        ratio,
         splat,
         store,
         subtract,
+        total,
     )
 
 __all__ = ["TILE", "block_cg"]
@@ -53,7 +56,7 @@ def block_cg(
 
     M is symmetric positive definite: (Mx)_i = diagonal_i x_i − Σ_j coupling_ij x_j over the
     CSR entries of row i; entries that occur twice add up. ``Y`` and ``U`` (out) (n, D),
-    ``pull`` (n,), ``psi`` (D,); scratch: ``tiles`` (4, n, TILE), ``rows`` (7, max(n, TILE)),
+    ``pull`` (n,), ``psi`` (D,); scratch: ``tiles`` (4, n, TILE), ``rows`` (4, max(n, TILE)),
     best from :func:`oscillink_store.kernels.layout.aligned`. Each column has its own step
     lengths (Hestenes and Stiefel 1952), after a start from the right-hand side divided by the
     diagonal; a tile of columns stops when each of them has ‖r‖ ≤ tolerance·‖right-hand side‖.
@@ -63,7 +66,6 @@ def block_cg(
     n, D = Y.shape
     P, Q, R, X = tiles[0], tiles[1], tiles[2], tiles[3]
     inverse, norm, rz, pq = rows[0], rows[1], rows[2], rows[3]
-    rr, step, onward = rows[4], rows[5], rows[6]
     zero = splat(np.float32(0.0))
     for i in range(n):
         inverse[i] = np.float32(1.0) / diagonal[i]
@@ -114,41 +116,33 @@ def block_cg(
             store(pq, 0, LANES, pq1)
             store(pq, 0, 2 * LANES, pq2)
             store(pq, 0, 3 * LANES, pq3)
-            # α = rᵀz / pᵀMp, and 1 at first, which solves decoupled rows to the last bit;
-            # a column that is solved stands still
-            for d in range(TILE):
-                step[d] = rz[d] / pq[d] if pq[d] > np.float32(0.0) else np.float32(0.0)
-                if iterations == 0 and step[d] > np.float32(0.0):
-                    step[d] = np.float32(1.0)
+            worst = 0.0
             for c in range(0, TILE, LANES):
-                alpha = load(step, 0, c)
+                # α = rᵀz / pᵀMp, and 1 at first, which solves decoupled rows to the last bit;
+                # a column that is solved stands still
+                before, curvature = load(rz, 0, c), load(pq, 0, c)
+                alpha = ratio(before if iterations > 0 else curvature, curvature)
                 squares, products = zero, zero
                 for i in range(n):
                     r = subtract(load(R, i, c), multiply(alpha, load(Q, i, c)))
                     store(R, i, c, r)
                     squares = fma(r, r, squares)
                     products = fma(r, multiply(splat(inverse[i]), r), products)
-                store(rr, 0, c, squares)
-                store(pq, 0, c, products)
-            # β = new rᵀz / old rᵀz; x moves along p before p = z + βp takes its place
-            worst = 0.0
-            for d in range(TILE):
-                onward[d] = pq[d] / rz[d] if rz[d] > np.float32(0.0) else np.float32(0.0)
-                if iterations == 0:
-                    onward[d] = np.float32(0.0)
-                rz[d] = pq[d]
-                if norm[d] != np.float32(0.0):
-                    ratio = np.float64(rr[d]) / np.float64(norm[d])
-                    if ratio > worst or np.isnan(ratio):
-                        worst = ratio
-            worst = np.sqrt(worst)
-            for c in range(0, TILE, LANES):
-                alpha, beta = load(step, 0, c), load(onward, 0, c)
+                store(rz, 0, c, products)
+                left = ratio(squares, load(norm, 0, c))
+                most_left = np.float64(largest(left))
+                if most_left > worst:  # never when worst is NaN already
+                    worst = most_left
+                if np.isnan(total(left)):
+                    worst = np.nan
+                # β = new rᵀz / old rᵀz; x moves along p before p = z + βp takes its place
+                beta = ratio(products, before) if iterations > 0 else zero
                 for i in range(n):
                     p = load(P, i, c)
                     store(X, i, c, fma(alpha, p, load(X, i, c)))
                     z = multiply(splat(inverse[i]), load(R, i, c))
                     store(P, i, c, fma(beta, p, z))
+            worst = np.sqrt(worst)
             iterations += 1
         most = max(most, iterations)
         if worst > residual[0] or np.isnan(worst):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Lanes", "below", "exceeds", "fma", "largest", "load", "load_part", "maximum",
-    "multiply", "product_tile", "splat", "store", "subtract", "total", "trailing_zeros",
+    "multiply", "product_tile", "ratio", "splat", "store", "subtract", "total", "trailing_zeros",
 ]  # fmt: skip
 
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -121,6 +121,15 @@ def _subtract(_: Any, _a: Any, _b: Any) -> Any:
 def _multiply(_: Any, _a: Any, _b: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         return builder.fmul(*values)
+
+    return lanes(lanes, lanes), emit
+
+
+def _ratio(_: Any, _a: Any, _b: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        nothing = ir.Constant(FLOATS, [0.0] * LANES)
+        there = builder.fcmp_unordered("!=", values[1], nothing)
+        return builder.select(there, builder.fdiv(*values), nothing)
 
     return lanes(lanes, lanes), emit
 
@@ -259,6 +268,8 @@ subtract: Callable[[Lanes, Lanes], Lanes] = intrinsic(_subtract)
 """a − b"""
 multiply: Callable[[Lanes, Lanes], Lanes] = intrinsic(_multiply)
 """a · b"""
+ratio: Callable[[Lanes, Lanes], Lanes] = intrinsic(_ratio)
+"""a / b, and 0 where b is 0."""
 fma: Callable[[Lanes, Lanes, Lanes], Lanes] = intrinsic(_fma)
 """a · b + c, rounded once"""
 maximum: Callable[[Lanes, Lanes], Lanes] = intrinsic(_maximum)

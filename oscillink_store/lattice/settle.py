@@ -134,7 +134,7 @@ def settle(
         indptr, indices, coupling.astype(np.float32), diagonal.astype(np.float32),
         Y, parameters.anchor_term, pull.astype(np.float32), psi,
         parameters.tolerance, parameters.max_iterations, U,
-        aligned(4, n, TILE), aligned(7, max(n, TILE)), residual,
+        aligned(4, n, TILE), aligned(4, max(n, TILE)), residual,
     )  # fmt: skip
 
     squares, sums = np.empty(n), np.empty(4)
