@@ -6,7 +6,8 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +21,11 @@ __all__ = [
     "replace_durably",
     "replacing",
     "sha256",
+    "sync_all",
     "sync_directory",
-    "sync_file",
 ]
+
+_AT_ONCE = 8
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -44,18 +47,23 @@ _DAMAGED_WORDS = re.compile(
 _SOURCE_LINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 
 
-def sync_file(path: Path) -> None:
-    """Force a file's bytes to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def sync_all(paths: Iterable[Path]) -> None:
+    """Force the bytes of files and the entries of directories to the disk.
+
+    Several at a time, since a file system writes its journal once for all that wait for it.
+    """
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="oscillink-sync") as pool:
+        for _ in pool.map(_sync, paths):
+            pass
 
 
 def sync_directory(path: Path) -> None:
     """Force a directory's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -47,6 +47,13 @@ class FileEntry:
     bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, root: Path, path: Path) -> FileEntry:
+        """The entry of a file as it is now."""
+        return cls(
+            path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256(path)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableEntry:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from oscillink_store.errors import IntegrityError
-from oscillink_store.storage.files import sha256, sync_directory, sync_file
+from oscillink_store.storage.files import sync_all
 from oscillink_store.storage.manifest import FileEntry
 
 __all__ = ["FOLDER", "open_array", "open_json", "open_rows", "write_segments"]
@@ -48,17 +48,8 @@ def write_segments(
     for name, value in values.items():
         paths[name] = folder / f"{name}.json"
         paths[name].write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    entries = {}
-    for name, path in paths.items():
-        sync_file(path)
-        entries[name] = FileEntry(
-            path=path.relative_to(root).as_posix(),
-            bytes=path.stat().st_size,
-            sha256=sha256(path),
-        )
-    sync_directory(folder)
-    sync_directory(folder.parent)
-    return entries
+    sync_all([*paths.values(), folder, folder.parent])
+    return {name: FileEntry.of(root, path) for name, path in paths.items()}
 
 
 def _checked(root: Path, entry: FileEntry) -> Path:

@@ -21,9 +21,7 @@ from oscillink_store.storage.files import (
     is_damage,
     panics_as_errors,
     plain_words,
-    sha256,
-    sync_directory,
-    sync_file,
+    sync_all,
 )
 from oscillink_store.storage.manifest import FileEntry, TableEntry, require_whole
 
@@ -156,21 +154,14 @@ class Table:
 
         Files of Lance never change once written, so a known path has a known checksum.
         """
-        remembered = {entry.path: entry for entry in known}
-        files = []
-        for name in self._live_files():
-            path = self.path / name
-            relative = path.relative_to(root).as_posix()
-            entry = remembered.get(relative)
-            if entry is None:
-                sync_file(path)
-                entry = FileEntry(path=relative, bytes=path.stat().st_size, sha256=sha256(path))
-            files.append(entry)
-        folders = {folder for file in files for folder in (root / file.path).parents}
-        for folder in folders:
-            if folder.is_relative_to(self.path):
-                sync_directory(folder)
-        return TableEntry(version=self.version, rows=self.count(), files=tuple(files))
+        entries = {root / entry.path: entry for entry in known}
+        paths = [self.path / name for name in self._live_files()]
+        fresh = [path for path in paths if path not in entries]
+        folders = {folder for path in paths for folder in path.parents}
+        sync_all([*fresh, *(path for path in folders if path.is_relative_to(self.path))])
+        entries |= {path: FileEntry.of(root, path) for path in fresh}
+        files = tuple(entries[path] for path in paths)
+        return TableEntry(version=self.version, rows=self.count(), files=files)
 
     def _live_files(self) -> list[str]:
         tracked = self._dataset.tracked_files().read_all()
