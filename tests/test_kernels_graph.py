@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oscillink_store.errors import InputError
-from oscillink_store.kernels.energy import edge_forms
+from oscillink_store.kernels.energy import agreement, anchor_forms, edge_forms
 from oscillink_store.kernels.knn import knn_against, knn_exact
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.kernels.mutual import mutual
@@ -109,7 +109,7 @@ def test_neighbours_have_the_same_bits_in_any_block_and_order() -> None:
 def test_mutual_neighbours_are_in_each_others_lists(
     rows: list[list[int]], D: int, k: int, block: int
 ) -> None:
-    Y = grid(rows, D)
+    Y = grid(rows, D) / np.float32(2 ** (k % 4))  # row sums above 1 and below
     n = len(Y)
     neighbors, similarity = knn_exact(Y, k)
     indptr, indices = np.empty(n + 1, np.int64), np.empty(n * k, np.int32)
@@ -293,3 +293,45 @@ def test_edge_energies_hold_for_any_size_of_weight(
         each = weights[pairs[:, 0], pairs[:, 1]] * ((ends[0] - ends[1]) ** 2).sum(axis=1)
         np.testing.assert_allclose(residuals, each, rtol=1e-4, atol=1e-6)
         assert (pairs[:, 0] < pairs[:, 1]).all()
+
+
+@settings(max_examples=40)
+@given(
+    n=st.integers(2, 30),
+    D=st.sampled_from([1, 15, 16, 17, 33]),
+    copies=st.integers(0, 30),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_agreement_is_that_of_directions(n: int, D: int, copies: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    A = random_weights(n, 4, rng)
+    U = rng.standard_normal((n, D)).astype(np.float32)
+    for _ in range(copies):
+        U[rng.integers(n)] = U[rng.integers(n)]
+    U[rng.integers(n)] = 0.0
+    graph = adjacency_of(A)
+    edges = len(graph.weights) // 2
+    scale, coupling = np.empty(n), np.empty(2 * edges)
+    normalize(*graph, scale, coupling)
+    pairs, residuals = np.empty((edges, 2), np.int32), np.empty(edges)
+    edge_forms(*graph, scale, U, U, pairs, residuals, np.empty(3))
+    squares = np.empty(n)
+    anchor_forms(U, U, np.zeros(D, np.float32), np.zeros(n), squares, np.empty(4))
+    ratio, gaps = np.empty(n), np.empty(edges)
+    i, j = pairs.T
+    agreement(pairs, A[i, j], residuals, scale, squares, ratio, gaps, np.empty((2, n)))
+
+    wide = U.astype(float)
+    np.testing.assert_allclose(squares, (wide**2).sum(axis=1), rtol=1e-6)
+    lengths = np.sqrt(squares)
+    norms = lengths[i] * lengths[j]
+    cosines = np.divide((wide[i] * wide[j]).sum(axis=1), norms, out=0 * norms, where=norms > 0.0)
+    # where one degree is much larger than the other, float32 loses some of the smaller part
+    np.testing.assert_allclose(gaps, 2.0 - 2.0 * cosines, atol=2e-4)
+    alike = (U[i] == U[j]).all(axis=1) & (norms > 0.0) & (scale[i] < 2 * scale[j])
+    alike &= scale[j] < 2 * scale[i]
+    assert (gaps[alike] == 0.0).all()  # not the rounding of float32
+    bottom = (A * np.add.outer(squares, squares)).sum(axis=1)
+    top = 2.0 * (A * (wide @ wide.T)).sum(axis=1)
+    expected = np.divide(top, bottom, out=np.zeros(n), where=bottom > 0.0)
+    np.testing.assert_allclose(ratio, np.clip(expected, 0.0, 1.0), atol=2e-4)
