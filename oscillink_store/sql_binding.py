@@ -7,8 +7,9 @@ text is in ``oscillink_store.sql``. What that leads to:
 - The functions are registered through a cursor, whose transaction is its own: a rollback in
   the caller's connection takes the macros and views back and leaves them whole.
 - DuckDB keeps plain pointers to the functions, so they are never let go.
-- Their result type is fixed, so the function behind ``coherent_search`` exists once for each
-  set of metadata columns, with a digest of its type in the name.
+- Native functions cost less per call, Arrow functions keep every type exactly: the latter is
+  behind ``coherent_search``, whose result has metadata. As a result type is fixed, there is
+  one for each set of metadata columns, with a digest of the type in its name.
 - The functions find a store by its number in a weak dictionary; it is the views that keep an
   attached store alive, until it is detached or the connection is closed.
 """
@@ -22,19 +23,18 @@ import re
 import threading
 from collections.abc import Callable
 from importlib.resources import files
+from operator import attrgetter
 from string import Template
 from typing import Any, NamedTuple
 from weakref import WeakSet, WeakValueDictionary
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.store import Store
 from oscillink_store.errors import ClosedError, QueryError
-from oscillink_store.model import Hit, SearchResult
+from oscillink_store.model import SearchResult
 from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA
 from oscillink_store.storage.schemas import RESERVED_COLUMNS, anchors_schema, metadata_schema
 
@@ -42,7 +42,7 @@ __all__ = ["attach", "detach"]
 
 _stores: WeakValueDictionary[int, Store] = WeakValueDictionary()
 _numbers = itertools.count(1)
-_functions: dict[str, Callable[..., pa.Array]] = {}
+_tables: dict[str, Callable[..., pa.Array]] = {}
 _attaching = threading.Lock()
 
 # Until the process ends; see _release.
@@ -58,8 +58,7 @@ _DETAILS = [
     ("cosine", pa.float64()),
 ]
 
-_Vector = npt.NDArray[Any]
-_Search = Callable[[Store, str | None, _Vector | None, Any, Any], SearchResult]
+_Vector = list[float] | tuple[float, ...]
 
 
 def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = None) -> None:
@@ -75,7 +74,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     ``q`` is text or a list of numbers, ``vector`` the embedding that goes with a text,
     ``filter`` a predicate as in :meth:`Store.search`. ``coherent_search`` has the columns id,
     score, rank, text, title, evidence, gate, coherence, cosine, metadata and receipt (the hash
-    by which ``coherent_receipts`` knows it). ``metadata`` is a STRUCT of the metadata columns
+    by which ``coherent_receipts``, whose times are UTC, knows it). ``metadata`` is a STRUCT of the metadata columns
     that the store has now; attach again after an ingest that brought further ones. Everything
     else follows the store by itself: each query sees the generation that is live when it runs.
 
@@ -98,12 +97,13 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     if not isinstance(store, Store):
         raise QueryError(f"store is a {type(store).__name__}: call attach(con, store)")
     metadata = _metadata(store.current())
+    columns = [*_RANKED, *_DETAILS, ("metadata", metadata), ("receipt", pa.string())]
+    search = f"__oscillink_search_{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}"
     with _attaching, con.cursor() as cursor:
-        _register(cursor, "__oscillink_topk", _search, _RANKED)
-        _register(cursor, "__oscillink_rerank", _rerank, _RANKED)
-        hit = [*_RANKED, *_DETAILS, ("metadata", metadata), ("receipt", pa.string())]
-        search = f"__oscillink_search_{hashlib.sha256(repr(hit).encode()).hexdigest()[:16]}"
-        _register(cursor, search, _search, hit)
+        _register(cursor, "__oscillink_topk", _topk, _RANKED, "native")
+        _register(cursor, "__oscillink_rerank", _rerank, _RANKED, "native")
+        table = _tables.setdefault(search, _table(columns, metadata))
+        _register(cursor, search, table, columns, "arrow")
     number = next(_numbers)
     _stores[number] = store
     try:
@@ -225,32 +225,25 @@ _VIEWS = {
 
 def _metadata(snapshot: Snapshot) -> pa.StructType:
     """The type of the ``metadata`` column: a generation's metadata columns."""
-    fields = metadata_schema(snapshot.rows.schema) if len(snapshot) else []
-    return pa.struct([(field.name, _known(field.type)) for field in fields])
-
-
-def _known(type_: pa.DataType) -> pa.DataType:
-    """A type for a column without values, which has none yet."""
-    return pa.string() if pa.types.is_null(type_) else type_
+    return pa.struct(list(metadata_schema(snapshot.rows.schema)) if len(snapshot) else [])
 
 
 def _register(
     cursor: duckdb.DuckDBPyConnection,
     name: str,
-    search: _Search,
-    hit: list[tuple[str, pa.DataType]],
+    function: Callable[..., Any],
+    columns: list[tuple[str, pa.DataType]],
+    kind: str,
 ) -> None:
-    """Add a function to the database unless it has it; it answers a LIST of STRUCT ``hit``."""
-    answer = pa.list_(pa.struct(hit))
-    function = _functions.setdefault(name, _function(search, answer))
-    returned = cursor.from_arrow(pa.table([pa.array([], answer)], ["answer"])).types[0]
+    """Add a function to the database unless it has it; it answers a LIST of STRUCTs."""
+    answer = pa.array([], pa.list_(pa.struct(columns)))
     try:
         cursor.create_function(
             name,
             function,
             None,  # any number of arguments of any types
-            returned,
-            type="arrow",
+            cursor.from_arrow(pa.table([answer], ["answer"])).types[0],
+            type=kind,
             null_handling="special",
             side_effects=True,  # else it would run when a statement is bound or explained
         )
@@ -259,27 +252,43 @@ def _register(
             raise
 
 
-def _function(search: _Search, answer: pa.ListType) -> Callable[..., pa.Array]:
-    """The function that DuckDB calls with a batch of rows: one search each, in their order."""
-    names = [field.name for field in answer.value_type]
+def _topk(*arguments: Any) -> list[dict[str, Any]]:
+    number, q, vector, k, where = arguments
+    store, text, psi = _asked(number, q, vector)
+    return _ranked(store.search(text, vector=psi, k=k, where=where))
+
+
+def _rerank(*arguments: Any) -> list[dict[str, Any]]:
+    number, q, vector, k, ids = arguments
+    store, text, psi = _asked(number, q, vector)
+    # list() over no rows is NULL: no candidates, no hits
+    return _ranked(store.rerank(ids or [], text, vector=psi, k=k))
+
+
+def _ranked(result: SearchResult) -> list[dict[str, Any]]:
+    return [{"id": hit.id, "score": hit.score, "rank": hit.rank} for hit in result]
+
+
+def _table(
+    columns: list[tuple[str, pa.DataType]], metadata: pa.StructType
+) -> Callable[..., pa.Array]:
+    """The function behind ``coherent_search``: Arrow in and out, which keeps every type."""
+    answer = pa.list_(pa.struct(columns))
+    values = attrgetter(*(name for name, _ in columns[:-1]))
     agreeing: WeakSet[Snapshot] = WeakSet()
 
-    def run(*columns: pa.ChunkedArray) -> pa.Array:
-        number, *arguments = columns
-        store = _stores.get(number[0].as_py())
-        if store is None:
-            raise ClosedError("the store behind this function is gone: attach it again")
-        results = [
-            search(store, *_question(q, vector), k, other)
-            for q, vector, k, other in zip(*map(_values, arguments), strict=True)
-        ]
-        if "metadata" in names and (snapshot := store.current()) not in agreeing:
-            _check_metadata(snapshot, answer.value_type.field("metadata").type)
-            agreeing.add(snapshot)
-        rows = [[_row(hit, result, names) for hit in result] for result in results]
-        return pa.array(rows, answer)
+    def search(*arguments: pa.ChunkedArray) -> pa.Array:
+        hits = []
+        for number, q, vector, k, where in zip(*(a.to_pylist() for a in arguments), strict=True):
+            store, text, psi = _asked(number, q, vector)
+            result = store.search(text, vector=psi, k=k, where=where)
+            hits.append([(*values(hit), result.receipt.hash) for hit in result])
+            if (snapshot := store.current()) not in agreeing:
+                _check_metadata(snapshot, metadata)
+                agreeing.add(snapshot)
+        return pa.array(hits, answer)
 
-    return run
+    return search
 
 
 def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
@@ -293,46 +302,19 @@ def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
             )
 
 
-def _search(
-    store: Store, text: str | None, vector: _Vector | None, k: int, where: str | None
-) -> SearchResult:
-    return store.search(text, vector=vector, k=k, where=where)
-
-
-def _rerank(
-    store: Store, text: str | None, vector: _Vector | None, k: int, ids: _Vector | None
-) -> SearchResult:
-    # list() over no rows is NULL: no candidates, no hits
-    return store.rerank([] if ids is None else ids.tolist(), text, vector=vector, k=k)
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of an argument, a LIST or ARRAY as a numpy array."""
-    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-        return [
-            None if scalar.values is None else scalar.values.to_numpy(zero_copy_only=False)
-            for scalar in column
-        ]
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def _question(q: object, vector: object) -> tuple[str | None, _Vector | None]:
-    """Text and vector to search with."""
+def _asked(number: int, q: object, vector: object) -> tuple[Store, str | None, _Vector | None]:
+    """The store with text and vector to search for."""
+    store = _stores.get(number)
+    if store is None:
+        raise ClosedError("the store behind this function is gone: attach it again")
     if q is None:
         raise QueryError("q is NULL: pass text or a list of numbers, and leave out rows without")
-    if not isinstance(q, str | np.ndarray):
+    if not isinstance(q, str | list | tuple):
         raise QueryError(f"q is {q!r}: pass text or a list of numbers")
-    if not isinstance(vector, np.ndarray | None):
+    if not isinstance(vector, list | tuple | None):
         raise QueryError(f"vector is {vector!r}: pass a list of numbers")
     if isinstance(q, str):
-        return q, vector
+        return store, q, vector
     if vector is not None:
         raise QueryError("q and vector are both vectors: pass the text as q, or one of them alone")
-    return None, q
-
-
-def _row(hit: Hit, result: SearchResult, names: list[str]) -> dict[str, Any]:
-    return {
-        name: result.receipt.hash if name == "receipt" else getattr(hit, name) for name in names
-    }
+    return store, None, q

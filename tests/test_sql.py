@@ -268,20 +268,20 @@ def test_metadata_keeps_its_types_and_values(make_store: Callable[..., osc.Store
         "mapped": pa.array([[("k", 1), ("l", None)], []], pa.map_(pa.string(), pa.int32())),
         "a name, with 'quotes'": pa.array(["x", "y"]),
         "empty": pa.nulls(2),
+        "no words": pa.array([[], None], pa.list_(pa.null())),
     }  # fmt: skip
     store.ingest(pa.table({"id": ["1", "2"], "text": ["one two", "two three"], **columns}))
     with duckdb.connect() as con:
         osc.attach(con, store)
         assert one(con, "SELECT count(*) FROM coherent_search('two')") == 2
-        for name, column in columns.items():
+        for name in columns:
             quoted = '"' + name + '"'
             same = con.execute(
                 f"SELECT bool_and(m.metadata.{quoted} IS NOT DISTINCT FROM a.{quoted}),"
                 f" any_value(typeof(m.metadata.{quoted})), any_value(typeof(a.{quoted}))"
                 " FROM coherent_search('two') m JOIN coherent_anchors a USING (id)"
             ).fetchone()
-            expected = ("VARCHAR", '"NULL"') if pa.types.is_null(column.type) else (same[1],) * 2
-            assert same == (True, *expected), name
+            assert same == (True, same[2], same[2]), name
         spread = con.execute("SELECT metadata.* FROM coherent_search('two')").description
         assert [column[0] for column in spread] == list(columns)
 
