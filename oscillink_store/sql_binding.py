@@ -73,10 +73,11 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
 
     ``q`` is text or a list of numbers, ``vector`` the embedding that goes with a text,
     ``filter`` a predicate as in :meth:`Store.search`. ``coherent_search`` has the columns id,
-    score, rank, text, title, evidence, gate, coherence, cosine, metadata and receipt (the hash
-    by which ``coherent_receipts``, whose times are UTC, knows it). ``metadata`` is a STRUCT of the metadata columns
-    that the store has now; attach again after an ingest that brought further ones. Everything
-    else follows the store by itself: each query sees the generation that is live when it runs.
+    score, rank, text, title, evidence, gate, coherence, cosine, metadata and receipt, the hash
+    by which ``coherent_receipts`` (whose times are UTC) knows the search. ``metadata`` is a
+    STRUCT of the metadata columns that the store has now; attach again after an ingest that
+    brought further ones. Everything else follows the store by itself: each query sees the
+    generation that is live when it runs.
 
     A cursor is a connection of its own and inherits neither macros nor views: attach to it
     too. The store stays open and alive as long as the connection has it; the embedder must
