@@ -19,9 +19,10 @@ __all__ = ["DenseMatches", "TextMatches", "dense_matches", "named_rows", "text_m
 
 Rows = npt.NDArray[np.int64]
 
-# The scan's codes are within about 0.002 of the true cosine; these many more rows than asked
-# for, at least, are scored exactly.
+# These many rows by codes, at least, are scored exactly; more when the last of the candidates
+# lies within so many standard errors of the rows that were cut off.
 _RESCORED = 256
+_MARGIN = 2.0
 # A filter that keeps this share or more is applied to a longer list of unfiltered matches;
 # below it, the full-text index is searched under the filter.
 _LONGEST_LIST = 5_000
@@ -71,9 +72,16 @@ def dense_matches(
     if allowed is None and count == 0:
         mean, deviation = similarity_moments(psi, snapshot.mean, snapshot.covariance)
         return DenseMatches(rows=np.empty(0, np.int64), mean=mean, deviation=deviation)
-    found = best_rows(snapshot.codes, snapshot.scales, psi, max(_RESCORED, 2 * count), allowed)
-    exact = similarities(snapshot.vectors, found.rows, psi)
-    rows = found.rows[np.lexsort((found.rows, -exact))[:count]]
+    wanted = max(_RESCORED, 2 * count)
+    while True:
+        found = best_rows(snapshot.codes, snapshot.scales, psi, wanted, allowed)
+        exact = similarities(snapshot.vectors, found.rows, psi)
+        best = np.lexsort((found.rows, -exact))[:count]
+        # In a crowd of near-duplicates the codes cannot tell the best from the rest.
+        if len(best) == 0 or exact[best[-1]] - found.cutoff >= _MARGIN * found.error:
+            break
+        wanted *= 8
+    rows = found.rows[best]
     mean, deviation = found.mean, found.deviation
     if allowed is None:
         mean, deviation = similarity_moments(psi, snapshot.mean, snapshot.covariance)

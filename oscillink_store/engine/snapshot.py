@@ -66,8 +66,8 @@ class Snapshot:
         return self._array("vectors")
 
     @cached_property
-    def codes(self) -> npt.NDArray[np.int8]:
-        """8-bit codes of the embeddings, (N, D)."""
+    def codes(self) -> npt.NDArray[np.uint8]:
+        """4-bit codes of the embeddings, two to a byte, (N, ⌈D/2⌉)."""
         return self._array("codes")
 
     @cached_property
