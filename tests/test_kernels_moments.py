@@ -52,6 +52,27 @@ def test_no_rows_and_rows_of_zeros_have_no_spread() -> None:
         assert similarity_moments(np.ones(3, np.float32), mean, covariance) == (0.0, 0.0)
 
 
+@given(
+    n=st.integers(1, 1024),
+    D=st.integers(1, 20),
+    exponent=st.integers(-60, 60),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_block_of_rows_is_summed_exactly(n: int, D: int, exponent: int, seed: int) -> None:
+    # all near the largest value and of one sign: the largest sums there can be
+    rng = np.random.default_rng(seed)
+    Y = (rng.uniform(0.9, 1.0, (n, D)) * 2.0**exponent).astype(np.float32)
+    unit = 2.0 ** (np.frexp(Y.max())[1] - 21)
+    whole = np.rint(Y.astype(np.float64) / unit).astype(np.int64)
+    mean = whole.sum(axis=0).astype(np.float64) * unit / n
+    products = (whole.T @ whole).astype(np.float64)  # whole numbers: no rounding before this
+    covariance = products * (unit * unit / n) - np.outer(mean, mean)
+    for sign in (1.0, -1.0):
+        found = moments(Y[rng.permutation(n)] * np.float32(sign))
+        assert (found[0] == sign * mean).all()
+        assert (found[1] == covariance).all()
+
+
 PROGRAM = """
 import hashlib, numpy as np
 from oscillink_store.kernels.moments import moments
