@@ -102,9 +102,10 @@ def _scan(
             if masked and allowed[row] == 0:
                 continue
             score = np.float32(products[row - low]) * scales[row]
-            seen += 1.0
-            total_score += np.float64(score)
-            total_square += np.float64(score) * np.float64(score)
+            if masked:  # the moments of all rows are known better without the codes
+                seen += 1.0
+                total_score += np.float64(score)
+                total_square += np.float64(score) * np.float64(score)
             if held < capacity:
                 place = held
                 held += 1
@@ -186,8 +187,8 @@ class Scanned(NamedTuple):
 
     ``rows`` (n,) are in no particular order; ``cutoff`` is the similarity, by codes, that a
     row had to reach to be among them; ``mean`` and ``deviation`` are those of the similarity
-    over all rows that were allowed, and ``error`` is the standard deviation of the codes'
-    error in it.
+    over the rows that a mask allowed (0 without a mask), and ``error`` is the standard
+    deviation of the codes' error in it.
     """
 
     rows: npt.NDArray[np.int64]
@@ -224,7 +225,7 @@ def best_rows(
     variance = max(float(sums[2]) / seen - mean * mean, 0.0)
     return Scanned(
         rows=rows[:held],
-        cutoff=float(scores[0]) * step if held < sums[0] else -np.inf,
+        cutoff=float(scores[0]) * step if held == capacity < len(codes) else -np.inf,
         mean=mean * step,
         deviation=variance**0.5 * step,
         error=float(scales[rows[:held]].mean()) / 12.0**0.5 if held else 0.0,
