@@ -386,7 +386,7 @@ class TestProcesses:
                     store.ingest(batch(0, 5))
                 assert isinstance(caught.value, TimeoutError)
                 assert len(store.search("word1")) == 0  # readers never wait
-                child.communicate("\n", timeout=20)
+                child.communicate("\n", timeout=200)
             assert store.ingest(batch(0, 5)).generation == 1
 
     def test_the_lock_ends_with_its_process(self, tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ class TestProcesses:
             with process(HOLD, store.path) as child:
                 assert line(child) == "held"
                 child.kill()
-                child.wait(10)
+                child.wait(200)
             assert store.ingest(batch(0, 5)).generation == 1
             assert not (store.path / "LOCK.holder").exists()
 
@@ -414,7 +414,7 @@ class TestProcesses:
                     if generation == batch_number:
                         break
             assert line(child) == "6"
-            child.communicate(timeout=20)
+            child.communicate(timeout=200)
             assert len(store) == 60
             assert store.verify().problems == ()
             receipts = store.receipts().to_pylist()
@@ -438,7 +438,7 @@ class TestProcesses:
                     go_on(child)
             generations = sorted(int(line(child)) for child in (one, two))
             for child in (one, two):
-                child.communicate(timeout=20)
+                child.communicate(timeout=200)
         assert generations[-1] == 8
         with osc.connect(path, read_only=True) as store:
             assert len(store) == 80
@@ -559,7 +559,7 @@ def test_a_finished_process_leaves_its_receipts(tmp_path: Path, method: str) -> 
     """  # ends without close()
     with process(script, tmp_path / "s.osc", method) as child:
         digest = line(child)
-        assert child.communicate(timeout=20) == ("", "")
+        assert child.communicate(timeout=200) == ("", "")
         assert child.returncode == 0
     with osc.connect(tmp_path / "s.osc", read_only=True) as store:
         assert digest in store.receipts()["hash"].to_pylist()

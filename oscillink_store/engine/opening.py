@@ -70,7 +70,10 @@ def _is_store(root: Path) -> bool:
         return True
     if root.exists() and not root.is_dir():
         raise NotAStoreError(f"{root} is a file: pass the folder of a store, or a new path")
-    if root.exists() and {path.name for path in root.iterdir()} - _OWN_NAMES:
+    strange = {path.name for path in root.iterdir()} - _OWN_NAMES if root.exists() else set()
+    if strange:
+        if is_store(root):  # created by another process just now
+            return True
         raise NotAStoreError(
             f"{root} is not a store (it holds other files and no CURRENT): pass the folder of "
             "a store, or a path that does not exist yet to create one"
