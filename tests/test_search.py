@@ -87,19 +87,17 @@ class TestDenseCandidates:
                 similar[allowed == 0] = -2
             wanted = np.lexsort((np.arange(len(similar)), -similar))[:10]
             found = dense_matches(snapshot, psi, 50, allowed)
-            assert len(found.rows) == (50 if allowed is None else min(50, int(allowed.sum())))
-            if crowd:  # closer to each other than the codes can tell
-                missed += len(set(wanted.tolist()) - set(found.rows[:10].tolist()))
-                assert similar[wanted[0]] - similar[found.rows[0]] < 0.005
-            else:
-                assert found.rows[:10].tolist() == wanted.tolist()
+            assert len(found.rows) == 50
+            missed += len(set(wanted.tolist()) - set(found.rows[:10].tolist()))
+            assert similar[wanted[-1]] - similar[found.rows[9]] < (0.005 if crowd else 0.001)
             kept = similar[similar > -2]
             # exact without a mask; with one they come from the codes, which are off together
             # where the vectors are all alike
             tolerance = 1e-6 if allowed is None else 0.05
             assert found.mean == pytest.approx(kept.mean(), abs=tolerance)
             assert found.deviation == pytest.approx(kept.std(), abs=tolerance)
-        assert missed <= 0.05 * 60 * 10
+        # in a crowd the best are closer to each other than the codes can tell
+        assert missed <= (0.05 if crowd else 0.005) * 60 * 10
 
     def test_more_than_there_are(self, snapshot: Snapshot, vectors: np.ndarray) -> None:
         found = dense_matches(snapshot, vectors[5], 10**6, None)
