@@ -286,12 +286,17 @@ class TestMetadata:
         assert self.column(store, "x") == [0.0, 2.0, 0.5, 1.0, None]
 
     def test_what_a_column_cannot_hold_is_refused(self, store: osc.Store) -> None:
-        store.ingest([self.row("a", x=0.5, y=1)])
-        for value, words in ((2**53 + 1, "exactly"), ("text", "double so far and string")):
+        store.ingest([self.row("a", x=0.5, y=1), self.row("c"), self.row("d")])
+        for value, words, row in (
+            (2**53 + 1, "exactly", 1), ("text", "double so far and string", None),
+        ):  # fmt: skip
             with pytest.raises(InputError, match=words) as caught:
-                store.ingest([self.row("b", x=value)])
-            assert caught.value.field == "x"
-        assert self.column(store, "x") == [0.5]
+                store.ingest([self.row("a", x=None, y=1), self.row("b", x=value)])
+            assert (caught.value.field, caught.value.row) == ("x", row)
+        with pytest.raises(InputError, match="in row 2") as caught:  # unchanged rows count too
+            store.ingest([self.row("c"), self.row("d"), self.row("e", x=2**53 + 1)])
+        assert caught.value.row == 2
+        assert self.column(store, "x") == [0.5, None, None]
         assert store.generation == 1
 
     def test_values_of_many_types_come_back(self, store: osc.Store) -> None:

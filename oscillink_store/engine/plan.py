@@ -54,12 +54,18 @@ def compare(snapshot: Snapshot, incoming: pa.Table) -> Comparison:
 
     A row whose id and content are in the store already is left alone; one whose id is there
     with other content replaces it.
+
+    Raises:
+        InputError: a metadata column of the store cannot take the batch's type or value.
     """
     count = incoming.num_rows
     if len(snapshot) == 0:
         return Comparison(
             fresh=incoming, survivors=np.empty(0, np.bool_), added=count, updated=0, unchanged=0
         )
+    added = incoming.select(metadata_schema(incoming.schema).names)
+    # here, where rows still have the numbers that they have in their source
+    conform(added, merge_metadata(metadata_schema(snapshot.rows.schema), added.schema))
     existing = snapshot.rows.select(["id", "digest"]).combine_chunks()
     survivors = np.ones(existing.num_rows, np.bool_)
     places = pc.index_in(_one(incoming["id"]), value_set=_one(existing["id"]))
@@ -89,11 +95,7 @@ def plan(
     embedder: Mapping[str, Any] | None,
     progress: Progress,
 ) -> AnchorChange:
-    """Plan what the fresh rows, their vectors included, make of a generation.
-
-    Raises:
-        InputError: a metadata column cannot take the batch's type.
-    """
+    """Plan what the fresh rows, their vectors included, make of a generation."""
     fresh = batch.fresh
     fresh_rows = fresh.drop_columns([name for name in _NOT_IN_ROWS if name in fresh.schema.names])
     vectors = _vectors(fresh, snapshot.manifest.dimension or 0)
