@@ -41,36 +41,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[osc.Store]:
         yield filled
 
 
+@pytest.fixture(
+    scope="module",
+    params=[None, (40, 0.3), (6, 0.05), (1, 0.01)],
+    ids=["random", "clusters", "tight clusters", "one crowd"],
+)
+def vectors(request: pytest.FixtureRequest) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    made = rng.normal(size=(6_000, 64))
+    if request.param is not None:
+        count, spread = request.param
+        made = rng.normal(size=(count, 64))[rng.integers(0, count, 6_000)] + spread * made
+    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
+
+
+@pytest.fixture(scope="module")
+def dense(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
+    parameters = osc.Parameters(knn_neighbors=2)
+    path = tmp_path_factory.mktemp("dense") / "s.osc"
+    with osc.connect(path, parameters=parameters, durability="off") as filled:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 64)
+        count = len(vectors)
+        filled.ingest(
+            pa.table({"id": [str(i) for i in range(count)], "text": ["x"] * count,
+                      "vector": column, "n": list(range(count))})
+        )  # fmt: skip
+        yield snapshot_of(filled)
+
+
 class TestDenseCandidates:
-    @pytest.fixture(
-        scope="class",
-        params=[None, (40, 0.3), (6, 0.05), (1, 0.01)],
-        ids=["random", "clusters", "tight clusters", "one crowd"],
-    )
-    def vectors(self, request: pytest.FixtureRequest) -> np.ndarray:
-        rng = np.random.default_rng(3)
-        made = rng.normal(size=(6_000, 64))
-        if request.param is not None:
-            count, spread = request.param
-            made = rng.normal(size=(count, 64))[rng.integers(0, count, 6_000)] + spread * made
-        return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
-
-    @pytest.fixture(scope="class")
-    def snapshot(
-        self, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[Snapshot]:
-        parameters = osc.Parameters(knn_neighbors=2)
-        path = tmp_path_factory.mktemp("dense") / "s.osc"
-        with osc.connect(path, parameters=parameters, durability="off") as filled:
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 64)
-            count = len(vectors)
-            filled.ingest(
-                pa.table({"id": [str(i) for i in range(count)], "text": ["x"] * count,
-                          "vector": column, "n": list(range(count))})
-            )  # fmt: skip
-            yield snapshot_of(filled)
-
-    def test_the_best_are_found(self, snapshot: Snapshot, vectors: np.ndarray) -> None:
+    def test_the_best_are_found(self, dense: Snapshot, vectors: np.ndarray) -> None:
         rng = np.random.default_rng(4)
         exact = vectors.astype(np.float64)
         crowd = exact.mean(axis=0) @ exact.mean(axis=0) > 0.99
@@ -81,12 +81,12 @@ class TestDenseCandidates:
             allowed = None
             if turn % 3:
                 where = ["n % 100 = 7", "n % 10 < 3"][turn % 3 - 1]
-                allowed = snapshot.allowed(where)
+                allowed = dense.allowed(where)
             similar = exact @ psi.astype(np.float64)
             if allowed is not None:
                 similar[allowed == 0] = -2
             wanted = np.lexsort((np.arange(len(similar)), -similar))[:10]
-            found = dense_matches(snapshot, psi, 50, allowed)
+            found = dense_matches(dense, psi, 50, allowed)
             assert len(found.rows) == 50
             missed += len(set(wanted.tolist()) - set(found.rows[:10].tolist()))
             assert similar[wanted[-1]] - similar[found.rows[9]] < (0.005 if crowd else 0.001)
@@ -99,8 +99,8 @@ class TestDenseCandidates:
         # in a crowd the best are closer to each other than the codes can tell
         assert missed <= (0.05 if crowd else 0.005) * 60 * 10
 
-    def test_more_than_there_are(self, snapshot: Snapshot, vectors: np.ndarray) -> None:
-        found = dense_matches(snapshot, vectors[5], 10**6, None)
+    def test_more_than_there_are(self, dense: Snapshot, vectors: np.ndarray) -> None:
+        found = dense_matches(dense, vectors[5], 10**6, None)
         similar = vectors.astype(np.float64) @ vectors[5].astype(np.float64)
         assert len(found.rows) == len(vectors)
         assert (np.diff(similar[found.rows]) <= 1e-12).all()
