@@ -368,3 +368,17 @@ def test_trust_gates_weaken_their_anchor(tmp_path: Path) -> None:
         assert two["r3"].gate == pytest.approx(one["r3"].gate / 4)
         assert all(two[name].gate == one[name].gate for name in one if name != "r3")
         assert doubted.get("r3")[0]["gate"] == 0.25
+
+
+def test_a_filter_that_keeps_equal_vectors_alone_gives_sane_evidence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    one = rng.standard_normal(32)
+    others = rng.standard_normal((20, 32))
+    rows = [{"id": f"a{n}", "text": f"same {n}", "vector": one, "kept": True} for n in range(3)] + [
+        {"id": f"b{n}", "text": f"other {n}", "vector": others[n], "kept": False} for n in range(20)
+    ]
+    with osc.connect(tmp_path / "equal.osc") as store:
+        store.ingest(rows)
+        result = store.search(vector=rng.standard_normal(32), where="kept = true")
+    assert sorted(result.ids) == ["a0", "a1", "a2"]
+    assert all(hit.evidence == 0.0 for hit in result)

@@ -23,6 +23,7 @@ Rows = npt.NDArray[np.int64]
 # lies within so many standard errors of the rows that were cut off.
 _RESCORED = 256
 _MARGIN = 2.0
+_LEAST_DEVIATION = 1e-6
 # A filter that keeps this share or more is applied to a longer list of unfiltered matches;
 # below it, the full-text index is searched under the filter.
 _LONGEST_LIST = 5_000
@@ -83,6 +84,8 @@ def dense_matches(
         wanted *= 8
     rows = found.rows[best]
     mean, deviation = found.mean, found.deviation
+    if deviation < _LEAST_DEVIATION:  # equal vectors: what is left is rounding
+        deviation = 0.0
     if allowed is None:
         mean, deviation = similarity_moments(psi, snapshot.mean, snapshot.covariance)
     return DenseMatches(rows=rows, mean=mean, deviation=deviation)
