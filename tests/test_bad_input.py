@@ -323,7 +323,7 @@ def test_a_quoted_question_is_searched_by_its_words(template: Path) -> None:
 
 def test_ids_are_strings(shared: osc.Store) -> None:
     with pytest.raises(QueryError, match="id 5 is a int"):
-        shared.get([5])  # type: ignore[list-item]
+        shared.get([5])
     with pytest.raises(QueryError, match="surrogate"):
         shared.get("\ud800")
 

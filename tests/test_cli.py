@@ -209,7 +209,7 @@ def test_vectors_of_another_embedder_are_asked_for_by_name(
     def letters(texts: list[str]) -> np.ndarray:
         return np.array([[1.0 + text.count(letter) for letter in "aeiou"] for text in texts])
 
-    letters.name = "vowels"  # type: ignore[attr-defined]
+    letters.name = "vowels"
     store = tmp_path / "vowels.osc"
     with osc.connect(store, embedder=letters) as opened:
         opened.ingest([{"id": "a", "text": "a text of its own"}])

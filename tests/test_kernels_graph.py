@@ -229,11 +229,11 @@ def test_edges_take_lists_and_any_width_of_numbers() -> None:
     )
     assert csr.indices.tolist() == [1, 0, 69_999, 69_998]
     assert np.flatnonzero(np.diff(csr.indptr)).tolist() == [0, 1, 69_998, 69_999]
-    plain = Edges(source=[0, 1], target=[1, 2], weight=[1, 2], relation=0)  # type: ignore[arg-type]
+    plain = Edges(source=[0, 1], target=[1, 2], weight=[1, 2], relation=0)
     assert [plain.source.dtype, plain.target.dtype, plain.weight.dtype] == [
         np.int64, np.int64, np.float32,
     ]  # fmt: skip
-    assert len(Edges(source=[], target=[], weight=[], relation=0)) == 0  # type: ignore[arg-type]
+    assert len(Edges(source=[], target=[], weight=[], relation=0)) == 0
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ def test_unusable_arguments_are_refused_and_change_nothing() -> None:
     Y = clusters(2, 5, 4, 0.3, 7)
     for kneighbors in (0, -1, 2.5, True):
         with pytest.raises(InputError, match="kneighbors"):
-            Lattice(Y, kneighbors=kneighbors)  # type: ignore[arg-type]
+            Lattice(Y, kneighbors=kneighbors)
     lattice = Lattice(Y)
     with pytest.raises(QueryError, match="set_query"):
         lattice.settle()
@@ -329,15 +329,15 @@ def test_unusable_arguments_are_refused_and_change_nothing() -> None:
             lattice.set_gates(gates)
     for path in ([1], [0, 10], [0, -1], [0, 1.5]):
         with pytest.raises(QueryError, match="path"):
-            lattice.add_chain(path)  # type: ignore[arg-type]
+            lattice.add_chain(path)
         with pytest.raises(QueryError, match="path"):
-            lattice.chain_receipt(path)  # type: ignore[arg-type]
+            lattice.chain_receipt(path)
     for weight in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(QueryError, match="weight"):
             lattice.add_chain([0, 1], weight)
     for k in (0, -1, 1.5):
         with pytest.raises(QueryError, match="k is"):
-            lattice.bundle(k)  # type: ignore[arg-type]
+            lattice.bundle(k)
     with pytest.raises(QueryError, match="rule"):
-        lattice.bundle(1, rule="other")  # type: ignore[arg-type]
+        lattice.bundle(1, rule="other")
     assert lattice.receipt() == before

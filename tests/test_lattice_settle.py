@@ -115,7 +115,7 @@ def test_permuting_the_anchors_permutes_what_is_reported(seed: int) -> None:
     permuted = Lattice(data.Y[order], edges=[edges])
     permuted.set_query(data.psi, data.gates("cosine")[order])
     for rule in ("evidence", "blend"):
-        ours, theirs = lattice.bundle(10, rule), permuted.bundle(10, rule)  # type: ignore[arg-type]
+        ours, theirs = lattice.bundle(10, rule), permuted.bundle(10, rule)
         assert [place[member.anchor] for member in ours] == [member.anchor for member in theirs]
         assert [m.score for m in ours] == pytest.approx([m.score for m in theirs], abs=1e-3)
         assert [m.alignment for m in ours] == pytest.approx([m.alignment for m in theirs], abs=1e-4)
@@ -177,7 +177,7 @@ def test_the_receipt_has_the_weight_of_the_chain_it_was_settled_with() -> None:
         lattice.add_chain([1, 9], True)
     for weight in ("heavy", 1e300):
         with pytest.raises(QueryError, match="weight"):
-            lattice.add_chain([1, 9], weight)  # type: ignore[arg-type]
+            lattice.add_chain([1, 9], weight)
     assert lattice.receipt() == receipt
     lattice.clear_chain()
     assert lattice.receipt()["parameters"]["path_term"] == Parameters().path_term
@@ -196,12 +196,12 @@ def test_a_query_with_bad_gates_changes_nothing() -> None:
 
 def test_numbers_of_numpy_count_as_numbers() -> None:
     data = Planted(0, 0.5)
-    lattice = Lattice(data.Y, kneighbors=np.int64(6))  # type: ignore[arg-type]
+    lattice = Lattice(data.Y, kneighbors=np.int64(6))
     lattice.set_query(data.psi.tolist(), gates=np.ones(len(data.Y), np.float32))
     path: Any = np.array([1, 9, 17], np.int32)
-    lattice.add_chain(path, np.float32(0.5))  # type: ignore[arg-type]
+    lattice.add_chain(path, np.float32(0.5))
     assert lattice.receipt()["chain"] == [1, 9, 17]
-    assert len(lattice.bundle(np.int64(4))) == 4  # type: ignore[arg-type]
+    assert len(lattice.bundle(np.int64(4))) == 4
 
 
 PROGRAM = """

@@ -42,7 +42,7 @@ class TestMoments:
     @given(st.lists(st.floats(0, 50), min_size=1, max_size=60), st.randoms())
     def test_the_order_of_the_matches_has_no_say(self, scores: list[float], random: object) -> None:
         wanted = text_moments(np.array(scores), 100)
-        random.shuffle(scores)  # type: ignore[attr-defined]
+        random.shuffle(scores)
         assert text_moments(np.array(scores), 100) == wanted
 
     def test_no_anchors(self) -> None:
@@ -93,7 +93,7 @@ class TestOrder:
     @given(st.lists(st.integers(0, 4), max_size=40), st.randoms(use_true_random=False))
     def test_ties_go_to_the_lower_row(self, scores: list[int], random: object) -> None:
         rows = list(range(100, 100 + 3 * len(scores), 3))
-        random.shuffle(rows)  # type: ignore[attr-defined]
+        random.shuffle(rows)
         found = order(np.array(scores, np.float64), np.array(rows, np.int64))
         wanted = sorted(range(len(scores)), key=lambda place: (-scores[place], rows[place]))
         assert found.tolist() == wanted

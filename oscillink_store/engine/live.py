@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +56,7 @@ class Live:
     def _stamp(self) -> tuple[int, int]:
         # CURRENT is replaced by a rename, which changes its inode or at least its time
         try:
-            status = os.stat(self._root / CURRENT_NAME)  # noqa: PTH116 - once per search
+            status = (self._root / CURRENT_NAME).stat()
         except OSError as error:
             raise NotAStoreError(
                 f"{self._root} is no store any more, its {CURRENT_NAME} cannot be read "

@@ -346,7 +346,8 @@ class Store:
         """The summary nodes; a flat lattice has none."""
         from oscillink_store.engine.views import summary_table
 
-        return summary_table(self.current())
+        self.current()  # a closed store answers nothing
+        return summary_table()
 
     def receipts(self) -> pa.Table:
         """Every recorded receipt of every writer, folded or not, as an Arrow table."""

@@ -54,7 +54,7 @@ def edge_table(snapshot: Snapshot) -> pa.Table:
     )
 
 
-def summary_table(snapshot: Snapshot) -> pa.Table:  # noqa: ARG001 - a flat lattice has none
+def summary_table() -> pa.Table:
     """The summary nodes: none, the lattice of this format version is flat."""
     return _SUMMARIES.empty_table()
 

@@ -7,7 +7,6 @@ be rebuilt from ``anchors.lance``; each is named in the manifest with its checks
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def _checked(root: Path, entry: FileEntry) -> Path:
     # A size costs nothing to compare at every open; full checksums are for verify().
     path = root / entry.path
     try:
-        size = os.stat(path).st_size  # noqa: PTH116 - called for every segment at every open
+        size = path.stat().st_size
     except FileNotFoundError as error:
         raise IntegrityError(f"{path} is missing: restore the folder from a backup") from error
     if size != entry.bytes:

@@ -132,7 +132,8 @@ class Ledger:
         self._timer: threading.Timer | None = None
         self._failure: OSError | None = None
 
-    def _restart_in_child(self) -> None:
+    def restart_in_child(self) -> None:
+        """Become a writer of its own, in a process that was just forked."""
         # The child's copy of the file would keep the parent's flock after the parent's end.
         inherited = self._file
         self._start()
@@ -221,7 +222,7 @@ _ledgers: WeakSet[Ledger] = WeakSet()
 
 def _after_fork_in_child() -> None:
     for ledger in _ledgers:
-        ledger._restart_in_child()  # noqa: SLF001 - the same module
+        ledger.restart_in_child()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
