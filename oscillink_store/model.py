@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from oscillink_store.receipts.receipt import Receipt
 
 __all__ = [
+    "IN",
     "KERNEL_VERSION",
+    "OUT",
     "PARAMETER_VERSION",
     "RELATIONS",
+    "RELATION_MASK",
     "Diffusion",
     "Durability",
     "Fields",
@@ -43,6 +46,9 @@ Durability = Literal["sync", "batch", "off"]
 
 RELATIONS: tuple[str, ...] = ("next", "mention", "link", "shared", "knn")
 """The relations by name; a relation's code in the edge arrays is its place here."""
+
+RELATION_MASK, OUT, IN = 0x07, 0x40, 0x80
+"""A byte of a stored entry: the relation's code, and whether its row points or is pointed at."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,69 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["induce", "normalize"]
+__all__ = ["gather", "induce", "normalize"]
+
+
+@kernel(
+    "int64(const int64[::1], const int32[::1], const float32[::1], const uint8[::1],"
+    " const int64[::1], const int64[::1], const int32[::1], const float32[::1], const uint8[::1],"
+    " const int64[::1], int64[::1], int32[::1], float32[::1], uint8[::1])"
+)
+def gather(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float32],
+    relation: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    new_indices: npt.NDArray[np.int32],
+    new_weights: npt.NDArray[np.float32],
+    new_relation: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    out_indptr: npt.NDArray[np.int64],
+    out_indices: npt.NDArray[np.int32],
+    out_weights: npt.NDArray[np.float32],
+    out_relation: npt.NDArray[np.uint8],
+) -> int:
+    """Copy the entries of ``rows`` (n,) from a base, corrected by newer entries.
+
+    The base is a CSR over its first rows, sorted by (column, relation); the newer entries of
+    ``rows[i]`` stand at ``starts[i]`` to ``ends[i]``, sorted alike. Of an entry in both the
+    newer one counts, and one of weight 0 is gone. ``out_indptr`` (n+1,); the other outputs
+    have room for the entries of both. Returns the entries written.
+    """
+    written = 0
+    out_indptr[0] = 0
+    for place in range(rows.shape[0]):
+        old, old_end = np.int64(0), np.int64(0)
+        if rows[place] < indptr.shape[0] - 1:
+            old, old_end = indptr[rows[place]], indptr[rows[place] + 1]
+        for new in range(starts[place], ends[place]):
+            column = new_indices[new]
+            code = new_relation[new] & 7
+            while old < old_end and (
+                indices[old] < column or (indices[old] == column and (relation[old] & 7) < code)
+            ):
+                out_indices[written] = indices[old]
+                out_weights[written] = weights[old]
+                out_relation[written] = relation[old]
+                written += 1
+                old += 1
+            if old < old_end and indices[old] == column and (relation[old] & 7) == code:
+                old += 1
+            if new_weights[new] != 0.0:
+                out_indices[written] = column
+                out_weights[written] = new_weights[new]
+                out_relation[written] = new_relation[new]
+                written += 1
+        while old < old_end:
+            out_indices[written] = indices[old]
+            out_weights[written] = weights[old]
+            out_relation[written] = relation[old]
+            written += 1
+            old += 1
+        out_indptr[place + 1] = written
+    return written
 
 
 @kernel(
@@ -32,11 +94,11 @@ def induce(
 ) -> int:
     """Cut out the subgraph of ``rows`` with Σ_r ω_r applied and parallel edges merged.
 
-    ``indptr`` (N+1,), ``indices``, ``weights`` and ``relation`` (nnz,): a symmetric CSR
-    whose rows are sorted by (column, relation). ``rows`` (n,): sorted unique anchors.
+    ``indptr`` (n+1,), ``indices``, ``weights`` and ``relation`` (nnz,): the entries of
+    ``rows`` (n,), which are sorted unique anchors, each row's sorted by (column, relation).
     ``table``: scratch of a power-of-two length of at least 2n, an open-addressing hash from
     an anchor to its place in ``rows``. ``out_indptr`` (n+1,); ``out_indices`` and
-    ``out_weights`` have room for every entry of the rows. Returns the entries written.
+    ``out_weights`` have room for every entry. Returns the entries written.
     An edge whose weighted sum is zero is left out.
     """
     mask = table.shape[0] - 1
@@ -51,8 +113,7 @@ def induce(
     written = 0
     out_indptr[0] = 0
     for place in range(n):
-        row = rows[place]
-        entry, end = indptr[row], indptr[row + 1]
+        entry, end = indptr[place], indptr[place + 1]
         while entry < end:
             column = indices[entry]
             slot = (np.int64(column) * 0x9E3779B1) & mask
@@ -65,7 +126,7 @@ def induce(
                 continue
             total = 0.0
             while entry < end and indices[entry] == column:
-                total += relation_weights[relation[entry]] * weights[entry]
+                total += relation_weights[relation[entry] & 7] * weights[entry]
                 entry += 1
             if total > 0.0:
                 out_indices[written] = found

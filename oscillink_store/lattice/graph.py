@@ -10,13 +10,25 @@ import numpy.typing as npt
 
 from oscillink_store.errors import InputError
 from oscillink_store.kernels.degrees import degrees
-from oscillink_store.kernels.laplacian import induce
+from oscillink_store.kernels.laplacian import gather, induce
+from oscillink_store.lattice.records import Records, empty_records
 from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Adjacency", "Csr", "Edges", "build_csr", "induced", "neighbors", "whole_degrees"]
+__all__ = [
+    "Adjacency",
+    "Csr",
+    "Edges",
+    "Entries",
+    "TypedGraph",
+    "build_csr",
+    "empty_graph",
+    "induced",
+    "neighbors",
+    "whole_degrees",
+]
 
 RELATION_BITS = 8
 _COLUMNS = (("source", "iu", np.int64), ("target", "iu", np.int64), ("weight", "iuf", np.float32))
@@ -165,52 +177,105 @@ def _check(edges: Edges, anchors: int) -> None:
         )
 
 
-def neighbors(csr: Csr, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return every anchor with an edge to one of ``rows``, sorted, each once.
+class Entries(NamedTuple):
+    """What the lattice holds of some rows: ``rows`` (n,), and their entries as in :class:`Csr`.
 
-    One of ``rows`` is among them exactly when it neighbours another of them.
+    Row i of ``indptr`` (n+1,) is anchor ``rows[i]``; ``indices`` are anchors.
     """
-    starts, ends = csr.indptr[rows], csr.indptr[rows + 1]
-    parts = [csr.indices[start:end] for start, end in zip(starts, ends, strict=True)]
-    if not parts:
-        return np.empty(0, np.int64)
-    return np.unique(np.concatenate(parts)).astype(np.int64)
+
+    rows: npt.NDArray[np.int64]
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    relation: npt.NDArray[np.uint8]
+
+    def sources(self) -> npt.NDArray[np.int64]:
+        """The anchor whose row each entry stands in, (nnz,)."""
+        return np.repeat(self.rows, np.diff(self.indptr))
 
 
-def induced(csr: Csr, rows: npt.NDArray[np.int64], relation_weights: Sequence[float]) -> Adjacency:
-    """Cut out the graph among ``rows`` (n,), sorted and unique, with Σ_r ω_r A_r applied.
+class TypedGraph(NamedTuple):
+    """A lattice as it is stored: a base, and the newest state of the entries changed since."""
+
+    base: Csr
+    corrections: Records
+
+    def entries(self, rows: npt.NDArray[np.int64]) -> Entries:
+        """The entries of ``rows`` (n,), base and corrections together.
+
+        Rows beyond the base have those of the corrections alone.
+        """
+        base, new = self
+        starts = np.searchsorted(new.rows, rows, "left")
+        ends = np.searchsorted(new.rows, rows, "right")
+        held = rows[rows < len(base.indptr) - 1]
+        room = int((base.indptr[held + 1] - base.indptr[held]).sum() + (ends - starts).sum())
+        indptr = np.empty(len(rows) + 1, np.int64)
+        indices, weights = np.empty(room, np.int32), np.empty(room, np.float32)
+        relation = np.empty(room, np.uint8)
+        count = gather(
+            # memory maps as plain arrays: the compiled call recognises those at once
+            np.asarray(base.indptr), np.asarray(base.indices), np.asarray(base.weights),
+            np.asarray(base.relation), starts, ends, np.asarray(new.columns),
+            np.asarray(new.weights), np.asarray(new.relation), rows,
+            indptr, indices, weights, relation,
+        )  # fmt: skip
+        return Entries(rows, indptr, indices[:count], weights[:count], relation[:count])
+
+    def folded(self, anchors: int) -> Csr:
+        """Base and corrections as one CSR over ``anchors`` rows."""
+        whole = self.entries(np.arange(anchors))
+        return Csr(whole.indptr, whole.indices, whole.weights, whole.relation)
+
+
+def empty_graph() -> TypedGraph:
+    """The lattice of no anchors."""
+    base = Csr(
+        np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32),
+        np.empty(0, np.uint8),
+    )  # fmt: skip
+    return TypedGraph(base, empty_records())
+
+
+def neighbors(entries: Entries) -> npt.NDArray[np.int64]:
+    """Return every anchor with an edge to one of the rows, sorted, each once.
+
+    One of the rows is among them exactly when it neighbours another of them.
+    """
+    return np.unique(entries.indices).astype(np.int64)
+
+
+def induced(entries: Entries, relation_weights: Sequence[float]) -> Adjacency:
+    """Cut out the graph among the rows, sorted and unique, with Σ_r ω_r A_r applied.
 
     ``relation_weights`` are ω in the order of :data:`oscillink_store.model.RELATIONS`.
-    Anchor ``rows[i]`` becomes node i. Edges whose weight is zero are left out.
+    Row i becomes node i. Edges whose weight is zero are left out.
     """
-    room = int((csr.indptr[rows + 1] - csr.indptr[rows]).sum())
-    table = np.empty(1 << (2 * len(rows)).bit_length(), np.int64)
-    indptr = np.empty(len(rows) + 1, np.int64)
-    indices = np.empty(room, np.int32)
-    weights = np.empty(room, np.float64)
+    n = len(entries.rows)
+    table = np.empty(1 << (2 * n).bit_length(), np.int64)
+    indptr = np.empty(n + 1, np.int64)
+    indices = np.empty(len(entries.indices), np.int32)
+    weights = np.empty(len(entries.indices), np.float64)
     count = induce(
-        # memory maps as plain arrays: the compiled call recognises those at once
-        np.asarray(csr.indptr), np.asarray(csr.indices), np.asarray(csr.weights),
-        np.asarray(csr.relation), rows, np.asarray(relation_weights, np.float64),
-        table, indptr, indices, weights,
+        entries.indptr, entries.indices, entries.weights, entries.relation, entries.rows,
+        np.asarray(relation_weights, np.float64), table, indptr, indices, weights,
     )  # fmt: skip
     return Adjacency(indptr, indices[:count], weights[:count])
 
 
 def whole_degrees(
-    csr: Csr,
-    rows: npt.NDArray[np.int64],
+    entries: Entries,
     relation_weights: Sequence[float],
     allowed: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Return the degrees (n,) of ``rows`` (n,) in the whole lattice, ω_r applied.
+    """Return the degrees (n,) of the rows in the whole lattice, ω_r applied.
 
     ``allowed`` (N,) uint8 leaves out neighbours where it is 0.
     """
-    out = np.empty(len(rows))
+    out = np.empty(len(entries.rows))
     degrees(
-        np.asarray(csr.indptr), np.asarray(csr.indices), np.asarray(csr.weights),
-        np.asarray(csr.relation), rows, np.asarray(relation_weights, np.float64),
+        entries.indptr, entries.indices, entries.weights, entries.relation,
+        np.asarray(relation_weights, np.float64),
         np.empty(0, np.uint8) if allowed is None else allowed, out,
     )  # fmt: skip
     return out

@@ -18,7 +18,7 @@ from oscillink_store.kernels.mmr import mmr
 from oscillink_store.kernels.mutual import mutual
 from oscillink_store.kernels.scan import similarities
 from oscillink_store.lattice.chain import ChainReceipt, chain_receipt
-from oscillink_store.lattice.graph import Adjacency, Edges, build_csr, induced
+from oscillink_store.lattice.graph import Adjacency, Edges, TypedGraph, build_csr, induced
 from oscillink_store.lattice.rank import (
     final_scores,
     order,
@@ -27,6 +27,7 @@ from oscillink_store.lattice.rank import (
     source_weights,
     standardize,
 )
+from oscillink_store.lattice.records import empty_records
 from oscillink_store.lattice.settle import Settled, diffuse, settle
 from oscillink_store.model import Parameters
 
@@ -83,9 +84,9 @@ class Lattice:
                 )
             self.adjacency = mutual_knn(self.Y, int(kneighbors))
         else:
-            rows = np.arange(len(self.Y), dtype=np.int64)
-            graph = build_csr(len(self.Y), edges)
-            self.adjacency = induced(graph, rows, self.parameters.relation_weights)
+            graph = TypedGraph(build_csr(len(self.Y), edges), empty_records())
+            entries = graph.entries(np.arange(len(self.Y), dtype=np.int64))
+            self.adjacency = induced(entries, self.parameters.relation_weights)
         self._psi: Float32 | None = None
         self._gates: Float64 = np.ones(len(self.Y))
         self._chain: tuple[int, ...] | None = None
