@@ -73,7 +73,7 @@ def intern(
             W += 1
         numbers[t] = number
     known[0] = W
-    return keys.shape[0]
+    return len(keys)
 
 
 @kernel("void(const int32[::1], const int64[::1], const uint8[::1], int32[::1], int64[::1],"
