@@ -55,20 +55,20 @@ def knn_exact(
     megabytes of buffers.
     """
     N = len(Y)
-    best = _Lists(N, k)
+    best = Lists(N, k)
     for low in range(0, N, block):
         high = min(low + block, N)
         rows = Y[low:high]
         # within the block: each thread has half of the rows
         middle = low + (high - low) // 2
-        other = _helper().submit(_offer, Y[low:middle], rows, best, low, low, low)
+        other = helper().submit(_offer, Y[low:middle], rows, best, low, low, low)
         _offer(Y[middle:high], rows, best, middle, middle, low)
         other.result()
         if high < N:
             # with the rows behind it: each thread has half of those, and lists of its own
             middle = high + (N - high) // 2
-            beside = _Lists(high - low, k)
-            other = _helper().submit(_offer, rows, Y[middle:], beside, 0, low, middle, best)
+            beside = Lists(high - low, k)
+            other = helper().submit(_offer, rows, Y[middle:], beside, 0, low, middle, best)
             _offer(rows, Y[high:middle], best, low, low, high, best)
             other.result()
             join(beside.values, beside.places, best.values[low:high], best.places[low:high])
@@ -83,22 +83,22 @@ def knn_against(X: Float32, Y: Float32, k: int) -> tuple[Int32, Float32]:
     Returns indices (M, k) and similarities (M, k) as :func:`knn_exact` does; a row of X that
     also stands in Y finds itself.
     """
-    best = _Lists(len(X), k)
+    best = Lists(len(X), k)
     middle = len(X) // 2
     # rows numbered behind the last column: none of them is one of the columns
-    other = _helper().submit(_offer, X[:middle], Y, best, 0, len(Y), 0)
+    other = helper().submit(_offer, X[:middle], Y, best, 0, len(Y), 0)
     _offer(X[middle:], Y, best, middle, len(Y), 0)
     other.result()
     return best.places, best.values
 
 
 @cache
-def _helper() -> ThreadPoolExecutor:
+def helper() -> ThreadPoolExecutor:
     # One thread besides the caller's. Kernels release the GIL; a helper never waits for one.
     return ThreadPoolExecutor(1, "oscillink-knn")
 
 
-class _Lists:
+class Lists:
     """For each row the best k so far: values and places (n, k), and what it takes to enter."""
 
     def __init__(self, n: int, k: int) -> None:
@@ -110,11 +110,11 @@ class _Lists:
 def _offer(
     X: Float32,
     Y: Float32,
-    rows: _Lists,
+    rows: Lists,
     row: int,
     own: int,
     column: int,
-    columns: _Lists | None = None,
+    columns: Lists | None = None,
 ) -> None:
     """Offer the rows of Y, numbered from ``column``, to those of X, and the other way round.
 
