@@ -1,4 +1,4 @@
-"""Dense candidates: one pass over 4-bit codes, then exact similarities of the best few.
+"""Dense candidates: one pass over 4-bit codes, in one or several parts.
 
 A row v of the embedding matrix is stored as codes c = rint(v / s) in −7..7, s = max|v| / 7,
 two to a byte, so ⟨v, ψ⟩ ≈ s·t·⟨c, q⟩ for a query coded as q = rint(ψ / t) in 16 bits. The pass
@@ -9,24 +9,52 @@ codes adds an error with standard deviation s/√12 to the similarity with a uni
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.kernels.dense import gather, products
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["Scanned", "best_rows", "encode_query", "quantize", "similarities"]
+if TYPE_CHECKING:
+    from oscillink_store.kernels.lanes import code_products, float_at
+
+__all__ = [
+    "Part",
+    "Scanned",
+    "best_of_parts",
+    "best_rows",
+    "encode_query",
+    "quantize",
+    "similarities",
+]
 
 _BLOCK = 65_536
-_PRODUCTS = 1024
 _LEVELS = 7
 _ZERO = 8
+_STRIDE = 64  # bytes of codes that are multiplied at a time
+_ROWS = 4  # multiplied at a time
+_AHEAD = 48  # rows that memory takes to answer
+_SLOTS = 1024  # whose products and moments are taken together
+_SHARED = 32_768  # rows from which a second thread is worth its start
+
+Uint8: TypeAlias = npt.NDArray[np.uint8]
+Int16: TypeAlias = npt.NDArray[np.int16]
+Int32: TypeAlias = npt.NDArray[np.int32]
+Int64: TypeAlias = npt.NDArray[np.int64]
+Float32: TypeAlias = npt.NDArray[np.float32]
+Float64: TypeAlias = npt.NDArray[np.float64]
+Part: TypeAlias = tuple[int, Uint8, Float32]
+"""First slot, codes and scales of rows whose slots follow each other."""
 
 
 def quantize(
-    vectors: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    vectors: Float32,
+) -> tuple[Uint8, Float32]:
     """Codes (N, ⌈D/2⌉) uint8 and scales s (N,) float32 of the rows of ``vectors`` (N, D).
 
     A byte holds c + 8 of column j in its low half and of column j + ⌈D/2⌉ in its high half.
@@ -45,7 +73,7 @@ def quantize(
     return codes, scales
 
 
-def encode_query(psi: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], float]:
+def encode_query(psi: Float32) -> tuple[Int16, float]:
     """The query (D,) as 16-bit codes (2, ⌈D/2⌉), the columns of both halves, and t.
 
     The codes are as fine as 32-bit sums of products allow.
@@ -59,174 +87,275 @@ def encode_query(psi: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], f
     return codes, step
 
 
-@kernel(
-    "int64(const uint8[:,::1], const float32[::1], const int16[::1], const int16[::1],"
-    " const uint8[::1],"
-    " int32[::1], float32[::1], int64[::1], float64[::1])"
-)
-def _scan(
-    codes: npt.NDArray[np.uint8],
-    scales: npt.NDArray[np.float32],
-    first: npt.NDArray[np.int16],
-    second: npt.NDArray[np.int16],
-    allowed: npt.NDArray[np.uint8],
-    products: npt.NDArray[np.int32],
-    scores: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
-    sums: npt.NDArray[np.float64],
-) -> int:
-    # A binary heap of the best rows so far, its root the worst of them: lowest score
-    # first, at equal scores the higher row. Products are taken a block at a time, in a
-    # loop of their own, so that the compiler vectorizes it.
-    capacity = len(scores)
-    half = codes.shape[1]
-    masked = len(allowed) > 0
-    held = 0
-    offset = np.int32(0)
-    for column in range(half):
-        offset += np.int32(_ZERO) * (np.int32(first[column]) + np.int32(second[column]))
-    seen, total_score, total_square = 0.0, 0.0, 0.0
-    for low in range(0, len(codes), len(products)):
-        high = min(low + len(products), len(codes))
-        for row in range(low, high):
-            if masked and allowed[row] == 0:
-                continue
-            total = np.int32(0)
-            for column in range(half):
-                pair = codes[row, column]
-                total += np.int32(np.int16(pair & 15)) * np.int32(first[column]) + np.int32(
-                    np.int16(pair >> 4)
-                ) * np.int32(second[column])
-            products[row - low] = total - offset
-        for row in range(low, high):
-            if masked and allowed[row] == 0:
-                continue
-            score = np.float32(products[row - low]) * scales[row]
-            if masked:  # the moments of all rows are known better without the codes
-                seen += 1.0
-                total_score += np.float64(score)
-                total_square += np.float64(score) * np.float64(score)
-            if held < capacity:
-                place = held
-                held += 1
-                while place > 0:
-                    parent = (place - 1) >> 1
-                    above = scores[parent]
-                    if above < score or (above == score and rows[parent] > row):
-                        break
-                    scores[place] = above
-                    rows[place] = rows[parent]
-                    place = parent
-            elif score > scores[0]:
-                place = 0
-                while True:
-                    child = 2 * place + 1
-                    if child >= capacity:
-                        break
-                    other = child + 1
-                    if other < capacity and (
-                        scores[other] < scores[child]
-                        or (scores[other] == scores[child] and rows[other] > rows[child])
-                    ):
-                        child = other
-                    below = scores[child]
-                    if score < below or (score == below and row > rows[child]):
-                        break
-                    scores[place] = below
-                    rows[place] = rows[child]
-                    place = child
-            else:
-                continue
-            scores[place] = score
-            rows[place] = row
-    sums[0], sums[1], sums[2] = seen, total_score, total_square
+def _planes(query: Int16) -> Int16:
+    """The codes of a query (2, ⌈D/2⌉) as planes (4, W), in the order of the rows' half bytes.
+
+    Two bytes hold four codes, lowest first those of columns 2j, ⌈D/2⌉ + 2j, 2j + 1 and
+    ⌈D/2⌉ + 2j + 1. Zeros fill up to whole strides.
+    """
+    half = query.shape[1]
+    padded = np.zeros((2, half + -half % _STRIDE), np.int16)
+    padded[:, :half] = query
+    return np.ascontiguousarray(padded.reshape(2, -1, 2).transpose(2, 0, 1)).reshape(4, -1)
+
+
+@kernel("int64(float32[::1], int64[::1], int64, float32, int64)")
+def _push(scores: Float32, slots: Int64, held: int, score: np.float32, slot: int) -> int:
+    """Offer a slot to a heap of ``held`` slots and return how many it holds then.
+
+    The root is the worst of them: the lowest score, among equal scores the highest slot.
+    """
+    place = 0
+    if held < len(scores):
+        place = held
+        while place > 0:
+            parent = (place - 1) >> 1
+            above = scores[parent]
+            if above < score or (above == score and slots[parent] > slot):
+                break
+            scores[place] = above
+            slots[place] = slots[parent]
+            place = parent
+        held += 1
+    elif score < scores[0] or (score == scores[0] and slot > slots[0]):
+        return held
+    else:
+        while True:
+            child = 2 * place + 1
+            if child >= held:
+                break
+            other = child + 1
+            if other < held and (
+                scores[other] < scores[child]
+                or (scores[other] == scores[child] and slots[other] > slots[child])
+            ):
+                child = other
+            below = scores[child]
+            if score < below or (score == below and slot > slots[child]):
+                break
+            scores[place] = below
+            slots[place] = slots[child]
+            place = child
+    scores[place] = score
+    slots[place] = slot
     return held
 
 
-@kernel("void(const float32[:,::1], const int64[::1], const float32[::1], float64[::1])")
-def _similarities(
-    vectors: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
-    psi: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float64],
-) -> None:
-    # Eight partial sums in a fixed order: vectorizable, yet the same on every machine.
-    dimension = vectors.shape[1]
-    whole = dimension - dimension % 8
-    for place in range(len(rows)):
-        row = rows[place]
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-        for j in range(0, whole, 8):
-            s0 += np.float64(vectors[row, j]) * np.float64(psi[j])
-            s1 += np.float64(vectors[row, j + 1]) * np.float64(psi[j + 1])
-            s2 += np.float64(vectors[row, j + 2]) * np.float64(psi[j + 2])
-            s3 += np.float64(vectors[row, j + 3]) * np.float64(psi[j + 3])
-            s4 += np.float64(vectors[row, j + 4]) * np.float64(psi[j + 4])
-            s5 += np.float64(vectors[row, j + 5]) * np.float64(psi[j + 5])
-            s6 += np.float64(vectors[row, j + 6]) * np.float64(psi[j + 6])
-            s7 += np.float64(vectors[row, j + 7]) * np.float64(psi[j + 7])
-        tail = 0.0
-        for j in range(whole, dimension):
-            tail += np.float64(vectors[row, j]) * np.float64(psi[j])
-        out[place] = ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7)) + tail
+@kernel(
+    "int64(const int64[:,::1], int64, int64, const int16[:,::1], const uint8[::1],"
+    " int64[::1], int32[::1], float32[::1], int64[::1], float64[:,::1])",
+    using="oscillink_store.kernels.lanes",
+)
+def _scan(
+    parts: Int64,
+    start: int,
+    end: int,
+    planes: Int16,
+    mask: Uint8,
+    picked: Int64,
+    totals: Int32,
+    scores: Float32,
+    slots: Int64,
+    sums: Float64,
+) -> int:
+    # Collects the best slots of start ≤ slot < end and returns their number. The mask leaves
+    # out slots if it is not empty, and the moments of each block of slots go to ``sums`` if
+    # that is not empty.
+    block = len(totals) - _ROWS
+    offset = np.int32(0)
+    for plane in range(planes.shape[0]):
+        for place in range(planes.shape[1]):
+            offset += np.int32(_ZERO) * np.int32(planes[plane, place])
+    held = 0
+    worst = np.float32(-np.inf)
+    for part in range(len(parts)):
+        first, codes, scales = parts[part, 0], parts[part, 2], parts[part, 3]
+        low, behind = max(start, first), min(end, parts[part, 1])
+        while low < behind:
+            high = min(behind, (low // block + 1) * block)
+            found = 0
+            if len(mask) > 0:
+                for slot in range(low, high):
+                    picked[found] = slot - first
+                    found += int(mask[slot] != 0)
+            else:
+                for slot in range(low, high):
+                    picked[found] = slot - first
+                    found += 1
+            for place in range(found, found + _AHEAD + _ROWS):
+                picked[place] = picked[max(found - 1, 0)]
+            for place in range(0, found, _ROWS):
+                code_products(codes, parts[part, 4], picked, place, _AHEAD, planes, totals)
+            for place in range(found):
+                score = np.float32(totals[place] - offset) * float_at(scales, picked[place])
+                if len(sums) > 0:
+                    sums[low // block, 0] += 1.0
+                    sums[low // block, 1] += np.float64(score)
+                    sums[low // block, 2] += np.float64(score) * np.float64(score)
+                if score < worst:
+                    continue
+                held = _push(scores, slots, held, score, first + picked[place])
+                if held == len(scores):
+                    worst = scores[0]
+            low = high
+    return held
 
 
-def similarities(
-    vectors: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
-    psi: npt.NDArray[np.float32],
-) -> npt.NDArray[np.float64]:
-    """Exact inner products of the unit rows ``vectors[rows]`` with ψ (D,), float64 (n,)."""
-    out = np.empty(len(rows), np.float64)
-    _similarities(vectors, rows, psi, out)
-    return out
+@kernel("int64(const float32[::1], const int64[::1], int64, float32[::1], int64[::1], int64)")
+def _join(
+    more: Float32, others: Int64, count: int, scores: Float32, slots: Int64, held: int
+) -> int:
+    # Offers the slots of one heap to another.
+    for place in range(count):
+        held = _push(scores, slots, held, more[place], others[place])
+    return held
 
 
 class Scanned(NamedTuple):
     """What one pass over the codes found.
 
-    ``rows`` (n,) are in no particular order; ``cutoff`` is the similarity, by codes, that a
-    row had to reach to be among them; ``mean`` and ``deviation`` are those of the similarity
-    over the rows that a mask allowed (0 without a mask), and ``error`` is the standard
-    deviation of the codes' error in it.
+    ``rows`` (n,) are slots, ascending; ``cutoff`` is the similarity, by codes, that a row had
+    to reach to be among them; ``mean`` and ``deviation`` are those of the similarity over the
+    rows that ``allowed`` left (0 without it), and ``error`` is the standard deviation of the
+    codes' error in it.
     """
 
-    rows: npt.NDArray[np.int64]
+    rows: Int64
     cutoff: float
     mean: float
     deviation: float
     error: float
 
 
-def best_rows(
-    codes: npt.NDArray[np.uint8],
-    scales: npt.NDArray[np.float32],
-    psi: npt.NDArray[np.float32],
+def best_of_parts(
+    parts: Sequence[Part],
+    psi: Float32,
     count: int,
-    allowed: npt.NDArray[np.uint8] | None = None,
+    allowed: Uint8 | None = None,
+    alive: Uint8 | None = None,
 ) -> Scanned:
     """Find the ``count`` rows most similar to the unit vector ψ (D,) by their codes.
 
-    ``codes`` (N, ⌈D/2⌉) and ``scales`` (N,) are those of :func:`quantize`; ``allowed`` (N,)
-    leaves out the rows where it is 0. At equal scores the lower row is kept.
+    A part is its first slot with the codes (m, ⌈D/2⌉) and scales (m,) of :func:`quantize`.
+    Rows are left out where ``allowed`` (S,) or ``alive`` (S,), which reach to the last slot
+    at least, are 0; the first asks for the moments of what is left. At equal scores the lower
+    slot is kept. Large parts take two threads, which changes nothing in the result.
+    Raises ValueError for arrays that do not fit each other and for parts that share a slot.
     """
-    capacity = min(count, len(codes))
+    query, step = encode_query(psi)
+    table, padded = _table(parts, query.shape[1])
+    capacity = min(count, int((table[:, 1] - table[:, 0]).sum()))
     if capacity == 0:
         return Scanned(np.empty(0, np.int64), -np.inf, 0.0, 0.0, 0.0)
-    scores = np.empty(capacity, np.float32)
-    rows = np.empty(capacity, np.int64)
-    sums = np.empty(3)
-    mask = np.empty(0, np.uint8) if allowed is None else allowed
-    query, step = encode_query(psi)
-    products = np.empty(_PRODUCTS, np.int32)
-    held = _scan(codes, scales, query[0], query[1], mask, products, scores, rows, sums)
-    seen = max(float(sums[0]), 1.0)
-    mean = float(sums[1]) / seen
-    variance = max(float(sums[2]) / seen - mean * mean, 0.0)
-    return Scanned(
-        rows=rows[:held],
-        cutoff=float(scores[0]) * step if held == capacity < len(codes) else -np.inf,
-        mean=mean * step,
-        deviation=variance**0.5 * step,
-        error=float(scales[rows[:held]].mean()) / 12.0**0.5 if held else 0.0,
-    )
+    end = int(table[-1, 1])
+    mask, wanted = _mask(allowed, alive, table)
+    planes = _planes(query)
+    sums = np.zeros((0 if allowed is None else (end - 1) // _SLOTS + 1, 3))
+
+    def scan(low: int, high: int) -> tuple[Float32, Int64, int]:
+        scores, slots = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
+        picked = np.empty(_SLOTS + _AHEAD + _ROWS, np.int64)
+        totals = np.empty(_SLOTS + _ROWS, np.int32)
+        held = _scan(table, low, high, planes, mask, picked, totals, scores, slots, sums)
+        return scores, slots, held
+
+    if wanted < _SHARED:
+        scores, slots, held = scan(0, end)
+    else:
+        middle = _middle(table)
+        other = _helper().submit(scan, middle, end)
+        scores, slots, held = scan(0, middle)
+        # a helper that is busy with somebody else's search is not worth waiting for
+        more = scan(middle, end) if other.cancel() else other.result()
+        held = _join(*more, scores, slots, held)
+    del padded  # its rows were read through their addresses
+    # The blocks of slots one after the other, whoever scanned them.
+    seen, total, square = np.add.accumulate(sums)[-1].tolist() if len(sums) else (0.0, 0.0, 0.0)
+    mean = total / max(seen, 1.0)
+    variance = max(square / max(seen, 1.0) - mean * mean, 0.0)
+    cutoff, error = -np.inf, 0.0
+    if held == capacity < int((table[:, 1] - table[:, 0]).sum()):
+        cutoff = float(scores[0]) * step
+    found = np.sort(slots[:held])
+    if held:
+        scales = gather([(first, scale.reshape(-1, 1)) for first, _, scale in parts], found)
+        error = float(scales.mean(dtype=np.float64)) / 12.0**0.5
+    return Scanned(found, cutoff, mean * step, variance**0.5 * step, error)
+
+
+def _table(parts: Sequence[Part], half: int) -> tuple[Int64, list[Uint8]]:
+    # What the kernel knows of the parts, in the order of their slots: first slot, the slot
+    # behind the last, the addresses of codes and scales, and the bytes from row to row. It
+    # reads whole strides, so the last rows of a part, behind which there may be no memory,
+    # stand in an array of their own, which is returned to be kept alive.
+    whole = half + -half % _STRIDE
+    lines: list[tuple[int, int, int, int, int]] = []
+    padded: list[Uint8] = []
+    end = 0
+    for first, codes, scales in sorted(parts, key=lambda part: part[0]):
+        if (
+            codes.shape != (len(scales), half)
+            or (codes.dtype, scales.dtype) != (np.uint8, np.float32)
+            or not (codes.flags.c_contiguous and scales.flags.c_contiguous)
+        ):
+            raise ValueError(
+                f"scan: a part of codes {codes.dtype} {codes.shape} and scales {scales.dtype} "
+                f"{scales.shape}, for a query of {half} bytes"
+            )
+        if len(codes) == 0:
+            continue
+        if first < end:
+            raise ValueError(f"scan: two parts have rows of slot {first}")
+        end = first + len(codes)
+        safe = max(len(codes) - (whole - 1) // half, 0)
+        start = scales.ctypes.data
+        if safe:
+            lines.append((first, first + safe, codes.ctypes.data, start, half))
+        if safe < len(codes):
+            last = np.zeros((len(codes) - safe, whole), np.uint8)
+            last[:, :half] = codes[safe:]
+            padded.append(last)
+            lines.append((first + safe, end, last.ctypes.data, start + 4 * safe, whole))
+    return np.array(lines, np.int64).reshape(-1, 5), padded
+
+
+def _mask(allowed: Uint8 | None, alive: Uint8 | None, table: Int64) -> tuple[Uint8, int]:
+    # One mask of both, empty without, and the number of rows it leaves at most.
+    masks = [mask for mask in (allowed, alive) if mask is not None]
+    if not masks:
+        return np.empty(0, np.uint8), int((table[:, 1] - table[:, 0]).sum())
+    for mask in masks:
+        if mask.dtype != np.uint8 or mask.ndim != 1 or len(mask) < table[-1, 1]:
+            raise ValueError(
+                f"scan: a mask {mask.dtype} {mask.shape} for rows up to slot {table[-1, 1] - 1}"
+            )
+    mask = masks[0] if len(masks) == 1 else np.minimum(*(m[: table[-1, 1]] for m in masks))
+    return mask, int(np.count_nonzero(mask.view(np.bool_)))
+
+
+def _middle(table: Int64) -> int:
+    # A slot with about half of the rows before it, where a block of slots begins: the moments
+    # of a block are never summed by two.
+    counts = table[:, 1] - table[:, 0]
+    before = np.cumsum(counts) - counts
+    half = int(counts.sum()) // 2
+    part = int(np.searchsorted(before, half, side="right")) - 1
+    return (int(table[part, 0]) + half - int(before[part])) // _SLOTS * _SLOTS
+
+
+@cache
+def _helper() -> ThreadPoolExecutor:
+    # One thread besides the caller's. Kernels release the GIL; a helper never waits for one.
+    return ThreadPoolExecutor(1, "oscillink-scan")
+
+
+def best_rows(
+    codes: Uint8, scales: Float32, psi: Float32, count: int, allowed: Uint8 | None = None
+) -> Scanned:
+    """:func:`best_of_parts` for rows that are all in one part, from slot 0 on."""
+    return best_of_parts([(0, codes, scales)], psi, count, allowed)
+
+
+def similarities(vectors: Float32, rows: Int64, psi: Float32) -> Float64:
+    """Exact inner products of the unit rows ``vectors[rows]`` with ψ (D,), float64 (n,)."""
+    return products(gather([(0, vectors)], rows), psi)
