@@ -102,7 +102,10 @@ class Corpus:
         return [(part.first, getattr(part, name)) for part in self.parts]
 
     def per_slot(self, name: str, slots: Slots) -> npt.NDArray[Any]:
-        """The rows of an array that every part has, such as ``positions``, at some slots."""
+        """The rows of an array that every part has, such as ``positions``, at some slots.
+
+        There must be a part.
+        """
         firsts = np.array([part.first for part in self.parts])
         homes = np.searchsorted(firsts, slots, side="right") - 1
         sample = getattr(self.parts[0], name)

@@ -73,5 +73,7 @@ def merge_runs(runs: Sequence[Records]) -> Records:
     # stable, and quick on runs that are sorted already
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
-    newest = order[np.append(keys[1:] != keys[:-1], True)]
+    last = np.ones(len(keys), np.bool_)
+    last[:-1] = keys[1:] != keys[:-1]
+    newest = order[last]
     return Records(*(part[newest] for part in together))

@@ -82,7 +82,9 @@ def corrections(
         )  # fmt: skip
     if not parts:
         parts = [_changed(_no_arcs(0), removed, *(np.empty(0, np.int64),) * 4)]
-    low, high, code, before, after, flags = (np.concatenate(column) for column in zip(*parts, strict=True))
+    low, high, code, before, after, flags = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
     terms = Terms(low, high, code, after.astype(np.float64) - before, after)
     records = sort_records(
         np.concatenate([low, high]), np.concatenate([high, low]),

@@ -1,32 +1,44 @@
-"""The relations: each module yields the edges of one kind, from one corpus.
+"""The relations: each module keeps up the arcs of one kind while anchors come and go.
 
-To add a relation, write a module with a function ``edges(corpus, parameters, *, progress)``,
-append its name to :data:`oscillink_store.model.RELATIONS` and the module to
-:data:`MODULES`.
+To add a relation, write a module with a function ``update(change, parameters, progress)``
+that returns :class:`oscillink_store.lattice.upkeep.Arcs`, append its name to
+:data:`oscillink_store.model.RELATIONS` and the call to :func:`update`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oscillink_store.lattice.relations import knn, link, mention, sequence, shared
 
 if TYPE_CHECKING:
-    from oscillink_store.lattice.graph import Edges
-    from oscillink_store.lattice.relations.corpus import Corpus, Progress
+    from oscillink_store.lattice.corpus import Change, Near, Progress
+    from oscillink_store.lattice.records import Records
+    from oscillink_store.lattice.upkeep import Arcs
     from oscillink_store.model import Parameters
 
-__all__ = ["MODULES", "build"]
-
-MODULES = (sequence, mention, link, shared, knn)
-"""One module per relation, in the order of :data:`oscillink_store.model.RELATIONS`."""
+__all__ = ["Updated", "update"]
 
 
-def build(
-    corpus: Corpus, parameters: Parameters, progress: Progress | None = None
-) -> tuple[Edges, ...]:
-    """The canonical edges of every relation, in the order of the relations.
+class Updated(NamedTuple):
+    """What a change makes of the relations.
 
-    They depend on the corpus and the parameters alone, not on hash seeds or threads.
+    ``arcs`` come in the order of the relations. ``near`` are the nearest others of the slots
+    that had none yet, and ``near_log`` is to be merged into the corpus's log.
     """
-    return tuple(module.edges(corpus, parameters, progress=progress) for module in MODULES)
+
+    arcs: tuple[Arcs, ...]
+    near: Near
+    near_log: Records
+
+
+def update(change: Change, parameters: Parameters, progress: Progress | None = None) -> Updated:
+    """Give anew the arcs that a change may have changed, relation by relation.
+
+    They depend on the change and the parameters alone, not on hash seeds or threads.
+    """
+    first = tuple(
+        module.update(change, parameters, progress) for module in (sequence, mention, link, shared)
+    )
+    nearest = knn.update(change, parameters, progress)
+    return Updated(arcs=(*first, nearest.arcs), near=nearest.near, near_log=nearest.log)

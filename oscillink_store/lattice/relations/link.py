@@ -2,63 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from oscillink_store.lattice.graph import Edges
+from oscillink_store.kernels.hashing import keys_of
+from oscillink_store.lattice.keyindex import find
+from oscillink_store.lattice.upkeep import Arcs
 from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
-    from oscillink_store.lattice.relations.corpus import Corpus, Progress
+    from oscillink_store.lattice.corpus import Change, Corpus, Mask, Progress
     from oscillink_store.model import Parameters
 
-__all__ = ["dangling", "edges"]
+__all__ = ["dangling_change", "update"]
+
+Slots = npt.NDArray[np.int64]
 
 _NAME = "link"
 
 
-def edges(
-    corpus: Corpus,
+def update(
+    change: Change,
     parameters: Parameters,  # noqa: ARG001 - the relations share one signature
-    *,
     progress: Progress | None = None,
-) -> Edges:
-    """Join each anchor to the anchors it links to, weight 1, in whichever direction.
+) -> Arcs:
+    """Point each anchor at the anchors it links to, weight 1, never at itself.
 
-    Targets that are not in the store make no edge; :func:`dangling` counts them.
+    Links to ids that are not in the store make no arc; :func:`dangling_change` counts them.
     """
     if progress is not None:
-        progress(_NAME, 0, corpus.anchors)
-    sources, targets, _ = _resolved(corpus)
+        progress(_NAME, 0, len(change.added))
+    rows = _holders(change.corpus, change.added, change.after)
+    links = _resolved(change.corpus, rows, change.after)
+    joined = (links.target >= 0) & (links.target != links.source)
     if progress is not None:
-        progress(_NAME, corpus.anchors, corpus.anchors)
-    return Edges(
-        source=np.array(sources, np.int64),
-        target=np.array(targets, np.int64),
-        weight=np.ones(len(sources), np.float32),
+        progress(_NAME, len(change.added), len(change.added))
+    return Arcs(
         relation=RELATIONS.index(_NAME),
-    ).canonical()
+        rows=rows,
+        source=links.source[joined],
+        target=links.target[joined],
+        weight=np.ones(int(joined.sum()), np.float32),
+    )
 
 
-def dangling(corpus: Corpus) -> int:
-    """How many links point to ids that are not in the store, each once per anchor."""
-    return _resolved(corpus)[2]
+def dangling_change(change: Change) -> int:
+    """By how much the number of links grows whose target is not in the store.
+
+    Links of one anchor to one id count once.
+    """
+    changed = np.concatenate([change.added, change.removed])
+    missing = []
+    for present in (change.before, change.after):
+        rows = _holders(change.corpus, changed, present)
+        missing.append(int((_resolved(change.corpus, rows, present).target < 0).sum()))
+    return missing[1] - missing[0]
 
 
-def _resolved(corpus: Corpus) -> tuple[list[int], list[int], int]:
-    """Both ends of every link that has two, and the number of those that have one."""
-    linked = [(row, links) for row, links in enumerate(corpus.links) if links]
-    if not linked:
-        return [], [], 0
-    rows = {anchor: row for row, anchor in enumerate(corpus.ids)}
-    sources, targets, missing = [], [], 0
-    for row, links in linked:
-        for anchor in dict.fromkeys(links):
-            target = rows.get(anchor)
-            if target is None:
-                missing += 1
-            else:
-                sources.append(row)
-                targets.append(target)
-    return sources, targets, missing
+class _Links(NamedTuple):
+    """Each anchor's links, each id once: ``target`` is −1 where there is no such anchor."""
+
+    source: Slots
+    target: Slots
+
+
+def _holders(corpus: Corpus, changed: Slots, present: Mask) -> Slots:
+    """The anchors with links to or from those that change, ascending."""
+    indices = corpus.indices("links")
+    if not any(len(index.keys) for _, index in indices):
+        return np.empty(0, np.int64)
+    _, holders = find(indices, np.unique(keys_of(corpus.values("id", changed))))
+    rows = np.unique(np.concatenate([changed, holders]))
+    return rows[present[rows] != 0]
+
+
+def _resolved(corpus: Corpus, rows: Slots, present: Mask) -> _Links:
+    """The links of ``rows``, by source."""
+    source: list[int] = []
+    wanted: list[str] = []
+    for row, links in zip(rows.tolist(), corpus.values("links", rows), strict=True):
+        if links:
+            each = dict.fromkeys(links)
+            source += [row] * len(each)
+            wanted += each
+    target = np.full(len(wanted), -1, np.int64)
+    which, slots = find(corpus.indices("ids"), keys_of(wanted))
+    there = present[slots] != 0
+    which, slots = which[there], slots[there]
+    # keys may be shared, ids are not
+    same = np.fromiter(
+        (
+            wanted[place] == name
+            for place, name in zip(which.tolist(), corpus.values("id", slots), strict=True)
+        ),
+        np.bool_,
+        len(which),
+    )
+    target[which[same]] = slots[same]
+    return _Links(np.array(source, np.int64), target)

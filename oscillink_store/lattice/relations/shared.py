@@ -2,62 +2,72 @@
 
 A phrase is two to four words in a row that all begin with a capital and are parted by spaces
 or a line break alone, compared case-folded: most are names of people, places and works, and
-need neither a title nor a model. Phrases that stand in 2 to 20 texts join these; the weight
-is 1/df, the inverse of the number of texts, and of several shared phrases the rarest counts.
+need neither a title nor a model. Phrases that stand in 2 to 20 texts join these. The weight of
+one that stands in df texts is 1/df, rounded to 2^(−⌊log₂ df⌋), so that one more text seldom
+changes the weight of all its pairs; of several shared phrases the rarest counts.
 
-Scripts without capitals have no such phrases, and this relation stays empty.
+Scripts without capitals have no such phrases, and this relation stays empty. Phrases are told
+apart by their 64-bit keys alone.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from oscillink_store.lattice.graph import Edges
+from oscillink_store.lattice.keyindex import ranges
+from oscillink_store.lattice.upkeep import Arcs
 from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
-    from oscillink_store.lattice.relations.corpus import Corpus, Progress
+    from oscillink_store.lattice.corpus import Change, Corpus, Mask, Progress
     from oscillink_store.model import Parameters
 
-__all__ = ["edges", "phrases"]
+__all__ = ["phrases", "update"]
 
 Integers = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
 _NAME = "shared"
 _FEWEST_WORDS, _MOST_WORDS = 2, 4
-_REPORT_EVERY = 4096
+_ROWS = 1 << 14
+"""How many rows' arcs are worked out at a time, which bounds the memory it takes."""
 
 # Unicode has letters with case in its first two planes only.
 _CASED_END = 0x20000
 
+# An arc while they are sorted: the row's place, the target and, last, the halvings.
+_SLOT_BITS, _HALVING_BITS = 30, 5
 
-def edges(corpus: Corpus, parameters: Parameters, *, progress: Progress | None = None) -> Edges:
-    """Join all texts (title and text) that share a phrase."""
-    phrase, text = _occurrences(corpus, progress)
-    order = np.lexsort((text, phrase))
-    text = text[order]
-    frequency = np.bincount(phrase)
-    first = np.cumsum(frequency) - frequency
+
+def update(change: Change, parameters: Parameters, progress: Progress | None = None) -> Arcs:
+    """Point each anchor at the earlier ones whose text (title and text) shares a phrase.
+
+    Given anew are the arcs of new anchors, and of those that hold a phrase whose weight
+    changes.
+    """
+    rows = _concerned(change, parameters)
     sources, targets, weights = [], [], []
-    low, high = parameters.shared_min_frequency, parameters.shared_max_frequency
-    for size in range(max(low, 2), high + 1):
-        # one row per phrase that stands in `size` texts
-        members = text[first[frequency == size][:, None] + np.arange(size)]
-        left, right = np.triu_indices(size, 1)
-        sources.append(members[:, left].ravel())
-        targets.append(members[:, right].ravel())
-        weights.append(np.full(sources[-1].size, 1.0 / size, np.float32))
-    return Edges(
+    for start in range(0, len(rows), _ROWS):
+        if progress is not None:
+            progress(_NAME, start, len(rows))
+        source, target, weight = _arcs(change, rows[start : start + _ROWS], parameters)
+        sources.append(source)
+        targets.append(target)
+        weights.append(weight)
+    if progress is not None:
+        progress(_NAME, len(rows), len(rows))
+    return Arcs(
+        relation=RELATIONS.index(_NAME),
+        rows=rows,
         source=np.concatenate([np.empty(0, np.int64), *sources]),
         target=np.concatenate([np.empty(0, np.int64), *targets]),
         weight=np.concatenate([np.empty(0, np.float32), *weights]),
-        relation=RELATIONS.index(_NAME),
-    ).canonical()
+    )
 
 
 def phrases(text: str) -> set[str]:
@@ -71,20 +81,111 @@ def phrases(text: str) -> set[str]:
     return found
 
 
-def _occurrences(corpus: Corpus, progress: Progress | None) -> tuple[Integers, Integers]:
-    """The pairs (phrase, text), each once; phrases are numbered as they first appear."""
-    numbers: dict[str, int] = {}
-    numbered: list[int] = []
-    counts = np.zeros(corpus.anchors, np.int64)
-    for row, (title, text) in enumerate(zip(corpus.titles, corpus.texts, strict=True)):
-        if progress is not None and row % _REPORT_EVERY == 0:
-            progress(_NAME, row, corpus.anchors)
-        found = phrases(text if title is None else f"{title}\n\n{text}")
-        counts[row] = len(found)
-        numbered += [numbers.setdefault(phrase, len(numbers)) for phrase in found]
-    if progress is not None:
-        progress(_NAME, corpus.anchors, corpus.anchors)
-    return np.array(numbered, np.int64), np.repeat(np.arange(corpus.anchors), counts)
+class _Occurrences(NamedTuple):
+    """Where K phrases occur: in part p at ``starts[p, k]`` to ``ends[p, k]`` of its index."""
+
+    starts: Integers
+    ends: Integers
+
+
+def _occurrences(corpus: Corpus, keys: Keys) -> _Occurrences:
+    """Look up ``keys`` (K,), ascending, in every part."""
+    shape = (len(corpus.parts), len(keys))
+    found = _Occurrences(np.empty(shape, np.int64), np.empty(shape, np.int64))
+    for place, part in enumerate(corpus.parts):
+        found.starts[place] = np.searchsorted(part.phrases.keys, keys, "left")
+        found.ends[place] = np.searchsorted(part.phrases.keys, keys, "right")
+    return found
+
+
+def _frequencies(
+    corpus: Corpus, found: _Occurrences, present: Mask, few: Integers | int
+) -> Integers:
+    """In how many present texts each phrase stands, or more than ``few`` if there are more.
+
+    Where there must be more than ``few`` of them nobody goes through them, so that a phrase
+    of thousands of texts costs no more than a rare one.
+    """
+    counts = (found.ends - found.starts).sum(axis=0)
+    dead = corpus.slots - int(np.count_nonzero(present))
+    if dead:
+        counted = np.flatnonzero((counts > 0) & (counts - dead <= few))
+        for part, starts, ends in zip(corpus.parts, *found, strict=True):
+            which, places = ranges(starts[counted], ends[counted])
+            gone = present[part.phrases.rows[places].astype(np.int64) + part.first] == 0
+            counts[counted] -= np.bincount(which[gone], minlength=len(counted))
+    return counts
+
+
+def _halvings(frequencies: Integers, parameters: Parameters) -> Integers:
+    """How often a phrase's weight is halved, ⌊log₂ df⌋, or −1 for one that joins nothing."""
+    _, exponent = np.frexp(frequencies)
+    least = max(parameters.shared_min_frequency, 2)
+    joins = (frequencies >= least) & (frequencies <= parameters.shared_max_frequency)
+    return np.where(joins, exponent - 1, -1)
+
+
+def _lists(corpus: Corpus, rows: Integers) -> tuple[Integers, Keys]:
+    """The phrases of ``rows``, ascending: (place, key), by place in ``rows``."""
+    places, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    bounds = np.searchsorted(rows, [part.first for part in corpus.parts] + [corpus.slots])
+    for part, low, high in zip(corpus.parts, bounds[:-1], bounds[1:], strict=True):
+        mine = rows[low:high] - part.first
+        starts = part.phrase_lists.starts
+        which, entries = ranges(starts[mine], starts[mine + 1])
+        places.append(which + low)
+        keys.append(part.phrase_lists.keys[entries])
+    return np.concatenate(places), np.concatenate(keys)
+
+
+def _concerned(change: Change, parameters: Parameters) -> Integers:
+    """The new anchors, and all those that hold a phrase whose weight changes, ascending."""
+    corpus = change.corpus
+    came, went = _lists(corpus, change.added)[1], _lists(corpus, change.removed)[1]
+    keys, number = np.unique(np.concatenate([came, went]), return_inverse=True)
+    growth = np.bincount(number[: len(came)], minlength=len(keys))
+    growth -= np.bincount(number[len(came) :], minlength=len(keys))
+    found = _occurrences(corpus, keys)
+    few = parameters.shared_max_frequency + np.maximum(growth, 0)
+    after = _frequencies(corpus, found, change.after, few)
+    changes = np.flatnonzero(_halvings(after - growth, parameters) != _halvings(after, parameters))
+    holders = [change.added]
+    for part, starts, ends in zip(corpus.parts, *found, strict=True):
+        _, places = ranges(starts[changes], ends[changes])
+        holders.append(part.phrases.rows[places].astype(np.int64) + part.first)
+    rows = np.unique(np.concatenate(holders))
+    return rows[change.after[rows] != 0]
+
+
+def _arcs(
+    change: Change, rows: Integers, parameters: Parameters
+) -> tuple[Integers, Integers, npt.NDArray[np.float32]]:
+    """All arcs that leave ``rows``, by source and target."""
+    corpus = change.corpus
+    holder, key = _lists(corpus, rows)
+    keys, number = np.unique(key, return_inverse=True)
+    found = _occurrences(corpus, keys)
+    frequencies = _frequencies(corpus, found, change.after, parameters.shared_max_frequency)
+    halvings = _halvings(frequencies, parameters)
+    joining = halvings[number] >= 0
+    holder, number = holder[joining], number[joining]
+    packed = [np.empty(0, np.int64)]
+    for part, starts, ends in zip(corpus.parts, *found, strict=True):
+        which, places = ranges(starts[number], ends[number])
+        targets = part.phrases.rows[places].astype(np.int64) + part.first
+        earlier = (targets < rows[holder[which]]) & (change.after[targets] != 0)
+        which, targets = which[earlier], targets[earlier]
+        pair = holder[which] << _SLOT_BITS | targets
+        packed.append(pair << _HALVING_BITS | halvings[number[which]])
+    arcs = np.concatenate(packed)
+    # of one pair's phrases that of the fewest halvings comes first
+    arcs.sort()
+    pairs = arcs >> _HALVING_BITS
+    heaviest = np.ones(len(arcs), np.bool_)
+    heaviest[1:] = pairs[1:] != pairs[:-1]
+    arcs, pairs = arcs[heaviest], pairs[heaviest]
+    weight = np.ldexp(np.float32(1), -(arcs & ((1 << _HALVING_BITS) - 1)).astype(np.int32))
+    return rows[pairs >> _SLOT_BITS], pairs & ((1 << _SLOT_BITS) - 1), weight
 
 
 @cache
