@@ -189,6 +189,16 @@ class TestQuestions:
         assert slots.tolist() == [0, 1, 2, 3]
         assert len(set(scores.tolist())) == 1
 
+    @pytest.mark.parametrize("limit", [1, 4, 7])
+    def test_equal_words_tie_to_the_lower_slot(self, limit: int) -> None:
+        # the texts with one of the words are all met before those with the other
+        for pair in (["red", "blue"], ["blue", "red"]):
+            slots, _ = search(
+                [(0, build(pair * 9))], "red blue", limit, alive=None, allowed=None,
+                statistics=TextStatistics(18, 18),
+            )  # fmt: skip
+            assert slots.tolist() == list(range(limit))
+
     def test_accents_case_and_characters(self) -> None:
         documents = ["Un CAFÉ noir", "a cafe", "東京 tower", "coffee"]
         assert ask(documents, "café") == [1, 0]

@@ -38,9 +38,9 @@ def look_up(
 
     Adds to ``frequencies`` (Q,) how many of these have a row that is ``alive`` (n,), all of
     them if ``alive`` is empty. Keys that are missing get an empty range. Returns how many
-    were found.
+    entries the ranges have in total.
     """
-    found = 0
+    entries = 0
     for i in range(wanted.shape[0]):
         low, high = 0, keys.shape[0]
         while low < high:
@@ -52,8 +52,8 @@ def look_up(
         lows[i] = highs[i] = 0
         if low == keys.shape[0] or keys[low] != wanted[i]:
             continue
-        found += 1
         lows[i], highs[i] = starts[low], starts[low + 1]
+        entries += highs[i] - lows[i]
         if alive.shape[0] == 0:
             frequencies[i] += highs[i] - lows[i]
             continue
@@ -61,7 +61,7 @@ def look_up(
         for entry in range(lows[i], highs[i]):
             total += alive[rows[entry]] != 0
         frequencies[i] += total
-    return found
+    return entries
 
 
 @kernel("int64(float64[::1], int64[::1], int64, float64, int64)")

@@ -21,7 +21,7 @@ from oscillink_store.kernels.hashing import encoded, keys_of
 from oscillink_store.lattice.words import words as words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "STOP_WORDS", "Postings", "TextStatistics", "Tokens", "build", "containing", "merge",
@@ -265,10 +265,10 @@ def search(
     keys, times = np.unique(tokenize([question]).keys, return_counts=True)
     wanted = ~np.isin(keys, _stop_keys())
     keys, times = keys[wanted], times[wanted]
-    ranges, frequencies = _ranges(parts, keys, alive)
-    most = min(limit, sum(int((highs - lows).sum()) for *_, lows, highs in ranges))
-    slots, scores = np.empty(max(most, 0), np.int64), np.empty(max(most, 0), np.float64)
-    if most <= 0 or statistics.length <= 0:
+    ranges, frequencies, entries = _ranges(parts, keys, alive)
+    most = max(0, min(limit, entries))
+    slots, scores = np.empty(most, np.int64), np.empty(most)
+    if most == 0 or statistics.length == 0:
         return slots[:0], scores[:0]
     weights = np.array(
         [
@@ -294,17 +294,23 @@ def _idf(anchors: int, frequency: int) -> float:
 
 
 def _ranges(
-    parts: Iterable[tuple[int, Postings]], keys: Uint64, alive: Uint8 | None
-) -> tuple[list[tuple[int, Postings, Int64, Int64]], Int64]:
-    """Parts with any of the keys, where the entries of each are, and how many are alive."""
+    parts: Sequence[tuple[int, Postings]], keys: Uint64, alive: Uint8 | None
+) -> tuple[list[tuple[int, Postings, Int64, Int64]], Int64, int]:
+    """Parts with any of the keys, where the entries of each key are, and how many there are.
+
+    The second answer is how many entries of each key are alive, the third how many there are
+    of all keys, dead or alive.
+    """
     frequencies = np.zeros(len(keys), np.int64)
-    ranges = []
+    ranges, total = [], 0
     for first, part in parts:
         lows, highs = np.empty_like(frequencies), np.empty_like(frequencies)
         mask = _of_part(alive, first, part)
-        if bm25.look_up(*part[:3], mask, keys, lows, highs, frequencies):
+        entries = bm25.look_up(*part[:3], mask, keys, lows, highs, frequencies)
+        if entries:
             ranges.append((first, part, lows, highs))
-    return ranges, frequencies
+            total += entries
+    return ranges, frequencies, total
 
 
 def containing(
