@@ -17,6 +17,9 @@ builtin exception fits, the class mixes it in, so ``except ValueError`` keeps wo
         ├── LockedError      (TimeoutError)      another process is writing
         ├── DiskError        (OSError)           the disk is full or failed
         └── IntegrityError                       bytes on disk are not what was written
+
+:class:`IntegrityWarning` is no error: an older, whole generation is read in place of a
+damaged one.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ __all__ = [
     "FormatError",
     "InputError",
     "IntegrityError",
+    "IntegrityWarning",
     "LockedError",
     "MissingError",
     "NotAStoreError",
@@ -101,3 +105,7 @@ class DiskError(StoreError, OSError):
 
 class IntegrityError(StoreError):
     """Bytes on disk are not the bytes that were written."""
+
+
+class IntegrityWarning(UserWarning):
+    """Files of the live generation are damaged; the newest whole one is read instead."""

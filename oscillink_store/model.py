@@ -30,6 +30,7 @@ __all__ = [
     "Fields",
     "Hit",
     "IngestReport",
+    "MaintenanceReport",
     "Parameters",
     "SearchResult",
     "VerifyReport",
@@ -68,6 +69,7 @@ class Parameters:
     knn_weight: float = 0.1
     # what the relations are built from
     knn_neighbors: int = 16
+    knn_spares: int = 8
     knn_power: int = 3
     title_max_anchors: int = 5
     title_min_length: int = 4
@@ -112,6 +114,9 @@ class Parameters:
             elif name in whole:
                 if not isinstance(value, int) or value < 1:
                     raise QueryError(f"{name} is {value!r}: use a whole number of at least 1")
+            elif name == "knn_spares":
+                if not isinstance(value, int) or value < 0:
+                    raise QueryError(f"{name} is {value!r}: use a whole number of at least 0")
             elif not 0.0 <= value < float("inf") or (name in positive and value <= 0.0):
                 bound = "positive" if name in positive else "zero or positive"
                 raise QueryError(f"{name} is {value!r}: it must be finite and {bound}")
@@ -238,17 +243,38 @@ class SearchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """What one ingest did; counts are anchors, times are seconds of wall time."""
+    """What one ingest or deletion did; counts are anchors, times are seconds of wall time."""
 
     generation: int
     added: int
     updated: int
     unchanged: int
+    deleted: int
     anchors: int
     edges: Mapping[str, int]
     dangling_links: int
     seconds: Mapping[str, float]
     receipt: Receipt | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintenanceReport:
+    """What a maintenance did.
+
+    ``corrections`` are edges folded into the lattice's base, ``slots`` of deleted anchors
+    taken back, ``parts`` merged away, ``files`` removed, ``bytes`` by which the live
+    generation became smaller; ``repaired`` is the generation that took the place of a damaged
+    one.
+    """
+
+    generation: int
+    corrections: int
+    slots: int
+    parts: int
+    files: int
+    bytes: int
+    repaired: int | None
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,14 +182,10 @@ def _release() -> None:
 def _anchors(store: Store) -> pa.Table:
     """The live generation's anchors, all columns memory-mapped: only what is used is read."""
     snapshot = store.current()
-    if len(snapshot) == 0:
-        rows = anchors_schema(None).empty_table()
-        vectors = pa.array([], pa.list_(pa.float32()))
-    else:
-        rows = snapshot.rows
-        vectors = pa.FixedSizeListArray.from_arrays(
-            pa.array(snapshot.vectors.reshape(-1)), snapshot.vectors.shape[1]
-        )
+    if len(snapshot):
+        return snapshot.present()
+    rows = anchors_schema(None).empty_table()
+    vectors = pa.array([], pa.list_(pa.float32()))
     rows = rows.drop_columns([name for name in RESERVED_COLUMNS if name in rows.schema.names])
     return rows.add_column(rows.schema.get_field_index("gate") + 1, "vector", vectors)
 
@@ -226,7 +222,7 @@ _VIEWS = {
 
 def _metadata(snapshot: Snapshot) -> pa.StructType:
     """The type of the ``metadata`` column: a generation's metadata columns."""
-    return pa.struct(list(metadata_schema(snapshot.rows.schema)) if len(snapshot) else [])
+    return pa.struct(list(metadata_schema(snapshot.schema)) if len(snapshot) else [])
 
 
 def _register(

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.engine.snapshot import RECEIPTS, Snapshot
 from oscillink_store.errors import IntegrityError, OscillinkError
 from oscillink_store.receipts.chain import Head, fold_seal
 from oscillink_store.receipts.receipt import GENESIS, Receipt
-from oscillink_store.storage.commit import ReceiptChange
+from oscillink_store.storage.commit import Change
 from oscillink_store.storage.manifest import Manifest
 from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, to_arrow
+from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal import (
     WalContents,
     dead_wals,
@@ -35,7 +36,7 @@ _LEAST_FILES = 16
 class Fold:
     """Receipts to commit, and the files that may go once they are committed."""
 
-    change: ReceiptChange
+    change: Change
     files: tuple[WalContents, ...]
 
     def finish(self) -> None:
@@ -73,9 +74,10 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold | None:
     for receipt in fresh:
         heads[receipt.writer] = Head(sequence=receipt.sequence, hash=receipt.hash)
     seal = fold_seal(manifest.receipts.get("seal", GENESIS), (receipt.hash for receipt in fresh))
-    change = ReceiptChange(
-        rows=to_arrow(fresh),
-        state={"seal": seal, "heads": {writer: asdict(head) for writer, head in heads.items()}},
+    kept = {writer: asdict(head) for writer, head in heads.items()}
+    change = Change(
+        tables={RECEIPTS: TableChange(rows=to_arrow(fresh))},
+        manifest={"receipts": {"seal": seal, "heads": kept}},
     )
     return Fold(change=change, files=tuple(dead))
 
@@ -126,6 +128,7 @@ def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
     """
     snapshot, fresh, _ = unfolded(root, latest)
     parts = [to_arrow([receipt for receipt in fresh if _is_genuine(receipt)])]
-    if snapshot.receipts is not None:
-        parts.insert(0, snapshot.receipts.read().cast(RECEIPT_SCHEMA))
+    folded = snapshot.table(RECEIPTS)
+    if folded is not None:
+        parts.insert(0, folded.read().cast(RECEIPT_SCHEMA))
     return pa.concat_tables(parts)

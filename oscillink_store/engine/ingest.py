@@ -1,58 +1,31 @@
-"""The way of a batch: read, validate, embed, plan, commit."""
+"""The way of a batch: read, validate, embed, plan, commit; and the way of a deletion."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from oscillink_store.embed.protocol import Embedder
-from oscillink_store.engine.fold import prepare_fold
+from oscillink_store.engine.batch import (
+    Batch,
+    Clock,
+    Progress,
+    compare,
+    report_of,
+    silent,
+    writing,
+)
 from oscillink_store.engine.opening import matching_embedder
-from oscillink_store.engine.plan import CARRIED, Comparison, compare, plan
-from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.rows import Normalizer, read_rows
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.sources import open_source
-from oscillink_store.errors import EmbedderError, InputError
-from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Fields, IngestReport
-from oscillink_store.receipts.canonical import digest
-from oscillink_store.receipts.content import ingest_content
-from oscillink_store.receipts.receipt import Receipt
-from oscillink_store.storage.commit import commit
-from oscillink_store.storage.lock import writer_lock
-from oscillink_store.storage.manifest import Manifest, read_current, require_whole
+from oscillink_store.errors import InputError
+from oscillink_store.model import Fields, IngestReport
 from oscillink_store.storage.wal import Ledger
 
-__all__ = ["ingest"]
-
-Progress = Callable[[str, int, int | None], None]
-
-_EMBED_BATCH = 256
-
-
-class _Clock:
-    """Wall seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-    def total(self) -> dict[str, float]:
-        whole = time.perf_counter() - self._started
-        return {name: round(value, 4) for name, value in (*self.seconds.items(), ("total", whole))}
+__all__ = ["delete", "ingest"]
 
 
 def ingest(
@@ -66,47 +39,18 @@ def ingest(
     progress: Progress | None,
 ) -> IngestReport:
     """Ingest a source as one commit; see :meth:`oscillink_store.engine.store.Store.ingest`."""
-    report = progress or _silent
-    clock = _Clock()
-    with writer_lock(root, lock_timeout):
-        snapshot = Snapshot(root, read_current(root))
+    report = progress or silent
+    clock = Clock()
+    with writing(root, ledger, lock_timeout) as writer:
+        snapshot = writer.snapshot
         fields = fields or snapshot.fields
         embedder = matching_embedder(root, snapshot.manifest, embedder)
         with clock.stage("read"):
             incoming = _read(source, fields, snapshot, embedder, report)
         batch = compare(snapshot, incoming)
-        if batch.fresh.num_rows == 0 and set(fields.facets) == set(snapshot.fields.facets):
-            return _report(snapshot.manifest, batch, clock, None)
-        # what is damaged must not be copied into a generation with checksums of its own
-        segments = snapshot.manifest.segments
-        require_whole(root, [segments[name] for name in CARRIED if name in segments])
-        with clock.stage("embed"):
-            batch = _with_vectors(batch, embedder, report)
-        with clock.stage("lattice"):
-            change = plan(
-                snapshot,
-                batch,
-                fields=fields,
-                parameters=snapshot.parameters,
-                embedder=_embedder_entry(snapshot.manifest, embedder),
-                progress=report,
-            )
-        with clock.stage("commit"):
-            report("commit", 0, None)
-            ledger.rotate()
-            fold = prepare_fold(root, snapshot.manifest)
-            receipts: list[Receipt] = []
-            manifest = commit(
-                root,
-                snapshot.manifest,
-                change,
-                fold.change if fold else None,
-                # before the swap, so that no generation goes live without its receipt
-                lambda manifest: receipts.append(ledger.record(_content(manifest, batch))),
-            )
-            if fold is not None:
-                fold.finish()
-    return _report(manifest, batch, clock, receipts[0])
+        if not batch.changes and set(fields.facets) == set(snapshot.fields.facets):
+            return report_of(snapshot.manifest, batch, clock, None)
+        return writer.apply(batch, fields=fields, embedder=embedder, report=report, clock=clock)
 
 
 def _read(
@@ -127,77 +71,28 @@ def _read(
     return table
 
 
-def _with_vectors(batch: Comparison, embedder: Embedder | None, report: Progress) -> Comparison:
-    # Only rows that are new to the store are embedded.
-    fresh = batch.fresh
-    if "vector" in fresh.schema.names or embedder is None or fresh.num_rows == 0:
-        return batch
-    texts = fresh["fulltext"].to_pylist()
-    vectors = np.empty((len(texts), embedder.dimension), np.float32)
-    for start in range(0, len(texts), _EMBED_BATCH):
-        part = texts[start : start + _EMBED_BATCH]
-        vectors[start : start + len(part)] = embedder.embed(part)
-        report("embed", start + len(part), len(texts))
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
-    try:
-        unit = unit_vectors(column, embedder.dimension, _at)
-    except InputError as error:
-        raise EmbedderError(
-            f"embedder {embedder.name!r}: the vector of text {error.row} {error}"
-        ) from error
-    column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), embedder.dimension)
-    return replace(batch, fresh=fresh.append_column("vector", column))
-
-
-def _at(row: int | None, problem: str) -> InputError:
-    return InputError(problem, row=row)
-
-
-def _embedder_entry(manifest: Manifest, embedder: Embedder | None) -> dict[str, Any] | None:
-    if embedder is None:
-        return None if manifest.embedder is None else dict(manifest.embedder)
-    return {"name": embedder.name, "dimension": embedder.dimension}
-
-
-def _content(manifest: Manifest, batch: Comparison) -> dict[str, Any]:
-    written = {
-        "tables": {name: [file.sha256 for file in table.files]
-                   for name, table in manifest.tables.items() if name != "receipts"},
-        "segments": {name: file.sha256 for name, file in manifest.segments.items()},
-    }  # fmt: skip
-    return ingest_content(
-        generation=manifest.generation,
-        parent=manifest.parent,
-        batch=digest(written),
-        added=batch.added,
-        updated=batch.updated,
-        unchanged=batch.unchanged,
-        deleted=0,
-        anchors=manifest.statistics["anchors"],
-        edges=manifest.statistics["edges"],
-        embedder=None if manifest.embedder is None else manifest.embedder["name"],
-        dimension=manifest.dimension,
-        parameters=manifest.parameters,
-        parameter_version=PARAMETER_VERSION,
-        kernel_version=KERNEL_VERSION,
-    )
-
-
-def _report(
-    manifest: Manifest, batch: Comparison, clock: _Clock, receipt: Receipt | None
+def delete(
+    root: Path,
+    ids: list[str] | None,
+    where: str | None,
+    *,
+    ledger: Ledger,
+    lock_timeout: float,
 ) -> IngestReport:
-    return IngestReport(
-        generation=manifest.generation,
-        added=batch.added,
-        updated=batch.updated,
-        unchanged=batch.unchanged,
-        anchors=manifest.statistics["anchors"],
-        edges=manifest.statistics["edges"],
-        dangling_links=manifest.statistics["dangling_links"],
-        seconds=clock.total(),
-        receipt=receipt,
-    )
-
-
-def _silent(stage: str, done: int, total: int | None) -> None:
-    """Report nothing."""
+    """Delete anchors as one commit; see :meth:`oscillink_store.engine.store.Store.delete`."""
+    clock = Clock()
+    with writing(root, ledger, lock_timeout) as writer:
+        snapshot = writer.snapshot
+        slots = np.empty(0, np.int64)
+        if ids is not None:
+            slots = np.unique(snapshot.slots_of_ids(ids))
+        elif where is not None:
+            slots = np.flatnonzero(snapshot.allowed(where))
+        batch = Batch(
+            fresh=snapshot.schema.empty_table(), replaced=np.empty(0, np.int64), deleted=slots
+        )
+        if not batch.changes:
+            return report_of(snapshot.manifest, batch, clock, None)
+        return writer.apply(
+            batch, fields=snapshot.fields, embedder=None, report=silent, clock=clock
+        )

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import threading
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.errors import NotAStoreError
-from oscillink_store.storage.manifest import CURRENT_NAME, read_current
+from oscillink_store.errors import (
+    FormatError,
+    IntegrityError,
+    IntegrityWarning,
+    MissingError,
+    NotAStoreError,
+)
+from oscillink_store.storage.manifest import (
+    CURRENT_NAME,
+    manifests_on_disk,
+    read_current,
+    read_manifest,
+)
 
-__all__ = ["Live"]
+__all__ = ["Live", "last_whole"]
+
+
+def last_whole(root: Path) -> Snapshot | None:
+    """The newest generation on disk of which every file is what was written."""
+    for generation in reversed(manifests_on_disk(root)):
+        with suppress(IntegrityError, FormatError, MissingError):
+            return Snapshot(root, read_manifest(root, generation))
+    return None
 
 
 class _Seen(NamedTuple):
@@ -49,9 +70,29 @@ class Live:
         return seen.snapshot
 
     def _look(self) -> _Seen:
-        # the stamp first: a commit in between is then seen at the next look
-        stamp = self._stamp()
-        return _Seen(stamp, Snapshot(self._root, read_current(self._root)))
+        while True:
+            # the stamp first: a commit in between is then seen at the next look
+            stamp = self._stamp()
+            try:
+                return _Seen(stamp, Snapshot(self._root, read_current(self._root)))
+            except IntegrityError as error:
+                if stamp != self._stamp():  # its files went while they were being opened
+                    continue
+                return _Seen(stamp, self._whole(error))
+
+    def _whole(self, error: IntegrityError) -> Snapshot:
+        found = last_whole(self._root)
+        if found is None:
+            raise error
+        warnings.warn(
+            IntegrityWarning(
+                f"{error}. Meanwhile generation {found.generation} of {found.manifest.created} "
+                "is read, and nothing can be written. If there is no backup, accept the loss of "
+                "what came later with maintain(repair=True)"
+            ),
+            stacklevel=5,
+        )
+        return found
 
     def _stamp(self) -> tuple[int, int]:
         # CURRENT is replaced by a rename, which changes its inode or at least its time

@@ -19,7 +19,7 @@ from oscillink_store.storage.manifest import Manifest, is_store
 __all__ = ["matching_embedder", "new_manifest", "open_folder"]
 
 # Left behind by an interrupted or competing creation: still an empty folder.
-_OWN_NAMES = {"LOCK", "LOCK.holder", "manifests", ".CURRENT.tmp"}
+_OWN_NAMES = {"LOCK", "LOCK.holder", "manifests", ".CURRENT.tmp", "pins"}
 
 
 def new_manifest(fields: Fields | None, parameters: Parameters | None) -> Manifest:
@@ -34,8 +34,7 @@ def new_manifest(fields: Fields | None, parameters: Parameters | None) -> Manife
         parameters=(parameters or Parameters()).to_dict(),
         embedder=None,
         dimension=None,
-        fulltext={"stem": False, "remove_stop_words": True},
-        statistics={"anchors": 0, "edges": {}, "dangling_links": 0},
+        statistics={"anchors": 0, "words": 0, "edges": {}, "dangling_links": 0},
         receipts={},
     )
 

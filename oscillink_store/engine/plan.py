@@ -2,195 +2,320 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.kernels.moments import moments
-from oscillink_store.kernels.scan import quantize
-from oscillink_store.lattice.graph import build_csr
-from oscillink_store.lattice.names import name_index
-from oscillink_store.lattice.relations import build
-from oscillink_store.lattice.relations.corpus import Corpus
-from oscillink_store.lattice.relations.link import dangling
+from oscillink_store.engine import parts as tiers
+from oscillink_store.engine.snapshot import (
+    ANCHORS,
+    CORRECTIONS,
+    Snapshot,
+    StoredPart,
+    arrays_name,
+    rows_name,
+)
+from oscillink_store.kernels.moments import sums
+from oscillink_store.lattice import relations
+from oscillink_store.lattice.corpus import Change as AnchorChange
+from oscillink_store.lattice.corpus import Near, Part
+from oscillink_store.lattice.graph import TypedGraph
+from oscillink_store.lattice.near import compact_near
+from oscillink_store.lattice.records import Records, merge_runs
+from oscillink_store.lattice.relations.link import dangling_change
+from oscillink_store.lattice.upkeep import Terms, corrections
 from oscillink_store.model import RELATIONS, Fields, Parameters
-from oscillink_store.storage.commit import AnchorChange
+from oscillink_store.storage.commit import Change, RowIds
 from oscillink_store.storage.schemas import anchors_schema, conform, merge_metadata, metadata_schema
+from oscillink_store.storage.segments import Segments
+from oscillink_store.storage.tables import TableChange
 
-__all__ = ["CARRIED", "Comparison", "compare", "plan"]
+__all__ = ["NOT_IN_ROWS", "TERMS_SCHEMA", "Draft", "near_name", "plan"]
 
 Progress = Callable[[str, int, int | None], None]
+Slots = npt.NDArray[np.int64]
 
 # Columns of the anchors table that the rows segment leaves out: the vectors have a segment
 # of their own, and the full-text column repeats title and text.
-_NOT_IN_ROWS = ("vector", "fulltext")
+NOT_IN_ROWS = ("vector", "fulltext")
 
-CARRIED = ("rows", "vectors", "gates", "row_ids")
-"""The segments whose surviving rows go into the next generation as they are."""
+# The lattice is folded when as many entries have changed as this share of its own, and no
+# sooner than at this number.
+_FOLD_SHARE = 0.25
+_FOLD_LEAST = 1 << 16
+_MANY_FRAGMENTS = 32
+
+TERMS_SCHEMA = pa.schema(
+    [
+        pa.field("generation", pa.int64(), nullable=False),
+        pa.field("source", pa.int64(), nullable=False),
+        pa.field("target", pa.int64(), nullable=False),
+        pa.field("relation", pa.string(), nullable=False),
+        pa.field("delta", pa.float64(), nullable=False),
+        pa.field("weight", pa.float32(), nullable=False),
+    ]
+)
+"""A row of corrections.lance: the signed rank-1 term δ(e_i − e_j)(e_i − e_j)ᵀ of an edge
+between two slots, and the edge's weight since, 0 when it is gone."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
-    """A batch held against a generation: the rows that are new to it, and what they replace.
+@dataclass(kw_only=True)
+class Draft:
+    """A change of the store while it is put together."""
 
-    ``survivors`` (N,) says which of the generation's rows stay.
-    """
+    arrays: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    rows: dict[str, pa.Table] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    tables: dict[str, TableChange] = field(default_factory=dict)
+    row_ids: RowIds | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
 
-    fresh: pa.Table
-    survivors: npt.NDArray[np.bool_]
-    added: int
-    updated: int
-    unchanged: int
+    def put_part(self, part: StoredPart) -> None:
+        """Write a part."""
+        self.arrays[arrays_name(part.first)] = part.arrays
+        self.rows[rows_name(part.first)] = part.rows
 
+    def put_records(self, name: str, records: Records) -> None:
+        """Write a run of records."""
+        self.arrays[name] = records._asdict()
 
-def compare(snapshot: Snapshot, incoming: pa.Table) -> Comparison:
-    """Find the rows that change something.
-
-    A row whose id and content are in the store already is left alone; one whose id is there
-    with other content replaces it.
-
-    Raises:
-        InputError: a metadata column of the store cannot take the batch's type or value.
-    """
-    count = incoming.num_rows
-    if len(snapshot) == 0:
-        return Comparison(
-            fresh=incoming, survivors=np.empty(0, np.bool_), added=count, updated=0, unchanged=0
+    def finished(self) -> Change:
+        """The change as the commit takes it."""
+        written = {*self.arrays, *self.rows, *self.values}
+        return Change(
+            tables=self.tables,
+            segments=Segments(arrays=self.arrays, rows=self.rows, values=self.values),
+            dropped=frozenset(self.dropped - written),
+            row_ids=self.row_ids,
+            manifest=self.manifest,
         )
-    added = incoming.select(metadata_schema(incoming.schema).names)
-    # here, where rows still have the numbers that they have in their source
-    conform(added, merge_metadata(metadata_schema(snapshot.rows.schema), added.schema))
-    existing = snapshot.rows.select(["id", "digest"]).combine_chunks()
-    survivors = np.ones(existing.num_rows, np.bool_)
-    places = pc.index_in(_one(incoming["id"]), value_set=_one(existing["id"]))
-    known = pc.is_valid(places).to_numpy(zero_copy_only=False)
-    rows = places.drop_null()
-    same = pc.equal(
-        _one(existing["digest"]).take(rows), _one(incoming["digest"]).filter(pa.array(known))
-    ).to_numpy(zero_copy_only=False)
-    survivors[rows.to_numpy()[~same]] = False
-    fresh = ~known
-    fresh[np.flatnonzero(known)[~same]] = True
-    return Comparison(
-        fresh=incoming.filter(pa.array(fresh)),
-        survivors=survivors,
-        added=count - int(known.sum()),
-        updated=int((~same).sum()),
-        unchanged=int(same.sum()),
-    )
+
+
+def run_name(kind: str, generation: int) -> str:
+    """The segment that holds what a generation added to the runs of a kind."""
+    return f"{kind}/{generation:010d}"
+
+
+def near_name(first: int) -> str:
+    """The segment that holds the nearest neighbours of the part from slot ``first``."""
+    return f"near/{first:010d}"
 
 
 def plan(
     snapshot: Snapshot,
-    batch: Comparison,
+    fresh: pa.Table,
+    removed: Slots,
     *,
     fields: Fields,
     parameters: Parameters,
     embedder: Mapping[str, Any] | None,
     progress: Progress,
-) -> AnchorChange:
-    """Plan what the fresh rows, their vectors included, make of a generation."""
-    fresh = batch.fresh
-    fresh_rows = fresh.drop_columns([name for name in _NOT_IN_ROWS if name in fresh.schema.names])
-    vectors = _vectors(fresh, snapshot.manifest.dimension or 0)
-    gates = fresh["gate"].to_numpy().astype(np.float32)
-    removed = np.empty(0, np.uint64)
-    rows = fresh_rows
-    if len(snapshot):
-        survivors = batch.survivors
-        existing = snapshot.rows
-        removed = snapshot.row_ids(np.flatnonzero(~survivors))
-        schema = merge_metadata(existing.schema, fresh_rows.schema)
-        rows = pa.concat_tables(
-            [
-                conform(existing.filter(pa.array(survivors)), schema),
-                conform(fresh_rows, schema),
-            ]
-        )
-        vectors = np.concatenate([snapshot.vectors[survivors], vectors])
-        gates = np.concatenate([snapshot.gates[survivors], gates])
-    corpus = _corpus(rows, vectors)
-    arrays, values, statistics = derive(corpus, gates, rows, fields, parameters, progress)
-    stored = anchors_schema(vectors.shape[1], metadata_schema(rows.schema))
-    return AnchorChange(
-        added=conform(fresh, stored),
-        removed=removed,
-        rows=rows,
-        arrays=arrays,
-        values=values,
-        statistics=statistics,
-        dimension=vectors.shape[1],
+) -> Change:
+    """Plan what new rows, their vectors included, and anchors that go make of a generation.
+
+    ``removed`` (M,) are slots, ascending, replaced anchors among them.
+    """
+    draft = Draft()
+    first, count = snapshot.slots, fresh.num_rows
+    rows = fresh.drop_columns([name for name in NOT_IN_ROWS if name in fresh.schema.names])
+    rows = conform(rows, merge_metadata(snapshot.schema, rows.schema))
+    vectors = vectors_of(fresh, snapshot.manifest.dimension or 0)
+    part = tiers.index_rows(first, rows, vectors, parameters)
+    corpus = snapshot.corpus(part, rows)
+    before, after = np.zeros(first + count, np.uint8), np.ones(first + count, np.uint8)
+    before[:first] = snapshot.alive_mask()
+    after[:first] = before[:first]
+    after[removed] = 0
+    change = AnchorChange(corpus=corpus, before=before, after=after)
+    updated = relations.update(change, parameters, progress)
+    records, terms = corrections(corpus.graph, removed, updated.arcs)
+
+    sizes = [piece.rows.num_rows for piece in snapshot.parts]
+    if count:
+        _add_part(draft, snapshot, tiers.stored(part, rows), updated.near, sizes)
+        stored_schema = anchors_schema(vectors.shape[1], metadata_schema(rows.schema))
+        appended = conform(fresh, stored_schema)
+    if count or len(removed):
+        draft.tables[ANCHORS] = TableChange(
+            rows=appended if count else None, removed=snapshot.row_ids(removed) if len(removed) else None,
+            compact=_compacted(snapshot),
+        )  # fmt: skip
+    if len(removed):
+        dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
+        draft.arrays["dead"] = {"slots": dead}
+    _add_records(draft, snapshot, records, terms, first + count)
+    _add_arrivals(draft, snapshot, updated.near_log, after)
+    _add_sums(draft, snapshot, vectors, removed)
+    draft.values["facets"] = _facets(snapshot, fields, rows, removed)
+    draft.manifest.update(
+        statistics=_statistics(snapshot, change, part, terms, removed),
+        dimension=vectors.shape[1] if count else snapshot.manifest.dimension,
         embedder=embedder,
         fields=asdict(fields),
     )
+    return draft.finished()
 
 
-def derive(
-    corpus: Corpus,
-    gates: npt.NDArray[np.float32],
-    rows: pa.Table,
-    fields: Fields,
-    parameters: Parameters,
-    progress: Progress,
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any], dict[str, Any]]:
-    """The arrays, JSON values and statistics that follow from all rows of a generation."""
-    codes, scales = quantize(corpus.vectors)
-    mean, covariance = moments(corpus.vectors)
-    edges = build(corpus, parameters, progress=progress)
-    lattice = build_csr(corpus.anchors, edges)
-    names = name_index(corpus.titles, parameters)
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "vectors": corpus.vectors,
-        "codes": codes,
-        "scales": scales,
-        "gates": gates,
-        "mean": mean,
-        "covariance": covariance,
-        **lattice._asdict(),
-        **{f"names_{part}": array for part, array in names._asdict().items()},
+def _add_part(
+    draft: Draft, snapshot: Snapshot, fresh: StoredPart, near: Near, sizes: list[int]
+) -> None:
+    taken = snapshot.parts[len(sizes) - tiers.tail(sizes, fresh.rows.num_rows) :]
+    part = tiers.merged([*taken, fresh])
+    draft.put_part(part)
+    draft.row_ids = RowIds(
+        segment=arrays_name(part.first),
+        before=np.concatenate(
+            [np.empty(0, np.uint64), *(piece.arrays["row_ids"] for piece in taken)]
+        ),
+    )
+    for piece in taken:
+        draft.dropped |= {arrays_name(piece.first), rows_name(piece.first)}
+    # the lists of nearest neighbours are kept in the same steps
+    last = [(start, lists) for start, lists in snapshot.near if start >= part.first]
+    draft.dropped |= {near_name(start) for start, _ in last}
+    start = last[0][0] if last else fresh.first
+    draft.arrays[near_name(start)] = tiers.joined_near([*last, (fresh.first, near)])._asdict()
+
+
+def _compacted(snapshot: Snapshot) -> int:
+    """Below how many rows fragments of the anchors table are merged with this commit."""
+    entry = snapshot.manifest.tables.get(ANCHORS)
+    if entry is None:
+        return 0
+    sizes = snapshot.anchors.fragments
+    level = 1 << 10
+    while level <= max(sizes, default=0) * 4:
+        if sum(size < level for size in sizes) >= _MANY_FRAGMENTS:
+            return level
+        level <<= 3
+    return 0
+
+
+def _add_records(
+    draft: Draft, snapshot: Snapshot, records: Records, terms: Terms, slots: int
+) -> None:
+    """Add corrections to the lattice, or fold them all into a new base."""
+    runs = snapshot.runs(CORRECTIONS)
+    changed = sum(len(run.rows) for _, run in runs) + len(records.rows)
+    generation = snapshot.generation + 1
+    if changed > max(_FOLD_LEAST, _FOLD_SHARE * len(snapshot.base.indices)):
+        graph = TypedGraph(snapshot.base, merge_runs([*(run for _, run in runs), records]))
+        draft.arrays["lattice"] = graph.folded(slots)._asdict()
+        draft.dropped |= {name for name, _ in runs}
+        if CORRECTIONS in snapshot.manifest.tables:
+            draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
+        return
+    if len(records.rows):
+        taken, run = tiers.tail_runs(runs, records)
+        draft.dropped |= set(taken)
+        draft.put_records(run_name(CORRECTIONS, generation), run)
+        draft.tables[CORRECTIONS] = TableChange(rows=_term_rows(terms, generation))
+
+
+def _term_rows(terms: Terms, generation: int) -> pa.Table:
+    names = pa.array(RELATIONS, pa.string())
+    columns = [
+        pa.array(np.full(len(terms.source), generation)),
+        pa.array(terms.source),
+        pa.array(terms.target),
+        names.take(pa.array(terms.relation)),
+        pa.array(terms.delta),
+        pa.array(terms.weight),
+    ]
+    return pa.Table.from_arrays(columns, schema=TERMS_SCHEMA)
+
+
+def _add_arrivals(
+    draft: Draft, snapshot: Snapshot, log: Records, alive: npt.NDArray[np.uint8]
+) -> None:
+    """Add to the log of the nearest neighbours, or write their lists anew."""
+    runs = snapshot.runs("arrivals")
+    logged = sum(len(run.rows) for _, run in runs) + len(log.rows)
+    listed = sum(near.slots.size for _, near in snapshot.near)
+    if logged > max(_FOLD_LEAST, _FOLD_SHARE * listed):
+        fresh = [
+            (int(name.split("/")[1]), Near(**draft.arrays[name]))
+            for name in draft.arrays
+            if name.startswith("near/")
+        ]
+        lists = [part for part in snapshot.near if near_name(part[0]) not in draft.dropped] + fresh
+        whole = compact_near(lists, merge_runs([*(run for _, run in runs), log]), alive)
+        draft.dropped |= {near_name(start) for start, _ in lists} | {name for name, _ in runs}
+        for start, _ in fresh:
+            del draft.arrays[near_name(start)]
+        draft.arrays[near_name(0)] = whole._asdict()
+    elif len(log.rows):
+        taken, run = tiers.tail_runs(runs, log)
+        draft.dropped |= set(taken)
+        draft.put_records(run_name("arrivals", snapshot.generation + 1), run)
+
+
+def _add_sums(
+    draft: Draft, snapshot: Snapshot, vectors: npt.NDArray[np.float32], removed: Slots
+) -> None:
+    total = sums(vectors)
+    if snapshot.parts:
+        total = snapshot.sums.plus(total).minus(sums(snapshot.vectors(removed)))
+    draft.arrays["moments"] = total._asdict()
+
+
+def _facets(
+    snapshot: Snapshot, fields: Fields, rows: pa.Table, removed: Slots
+) -> dict[str, dict[str, int]]:
+    """How many anchors have each value, by facet column."""
+    counted = {}
+    for column in fields.facets:
+        counts = Counter(snapshot.facets.get(column, {}))
+        if column not in snapshot.facets and column in snapshot.schema.names:
+            counts.update(_shown(snapshot.values(column, snapshot.alive_slots)))
+        counts.update(_shown(rows[column].to_pylist()))
+        if column in snapshot.schema.names:
+            counts.subtract(_shown(snapshot.values(column, removed)))
+        counted[column] = {value: count for value, count in sorted(counts.items()) if count > 0}
+    return counted
+
+
+def _shown(values: Iterable[Any]) -> list[str]:
+    return [str(value) for value in values if value is not None and str(value).strip()]
+
+
+def _statistics(
+    snapshot: Snapshot, change: AnchorChange, part: Part, terms: Terms, removed: Slots
+) -> dict[str, Any]:
+    known = snapshot.manifest.statistics
+    edges = dict(known["edges"]) or dict.fromkeys(RELATIONS, 0)
+    came, went = terms.weight == terms.delta, terms.weight == 0
+    for code, name in enumerate(RELATIONS):
+        mine = terms.relation == code
+        edges[name] += int((came & mine).sum()) - int((went & mine).sum())
+    return {
+        "anchors": int(change.after.sum()),
+        "words": int(known["words"]) + int(part.words.lengths.sum()) - _words(change, removed),
+        "edges": edges,
+        "dangling_links": int(known["dangling_links"]) + dangling_change(change),
     }
-    values = {"facets": {column: _distinct(rows[column]) for column in fields.facets}}
-    statistics = {
-        "anchors": corpus.anchors,
-        "edges": {RELATIONS[part.relation]: len(part.source) for part in edges},
-        "dangling_links": dangling(corpus),
-    }
-    return arrays, values, statistics
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+def _words(change: AnchorChange, slots: Slots) -> int:
+    """How many words, as the full-text index counts them, the anchors at some slots have."""
+    total = 0
+    for part in change.corpus.parts:
+        mine = slots[(slots >= part.first) & (slots < part.first + len(part))]
+        total += int(part.words.lengths[mine - part.first].sum())
+    return total
 
 
-def _vectors(table: pa.Table, dimension: int) -> npt.NDArray[np.float32]:
+def vectors_of(table: pa.Table, dimension: int) -> npt.NDArray[np.float32]:
+    """The column of unit embeddings as (n, D) float32."""
     if table.num_rows == 0:
         return np.empty((0, dimension), np.float32)
     column = table["vector"]
     size = column.type.list_size
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return np.ascontiguousarray(np.concatenate(flat).reshape(-1, size), dtype=np.float32)
-
-
-def _corpus(rows: pa.Table, vectors: npt.NDArray[np.float32]) -> Corpus:
-    return Corpus(
-        anchors=rows.num_rows,
-        ids=rows["id"].to_pylist(),
-        titles=rows["title"].to_pylist(),
-        texts=rows["text"].to_pylist(),
-        vectors=vectors,
-        sequences=rows["sequence"].to_pylist(),
-        positions=rows["position"].to_pylist(),
-        links=rows["links"].to_pylist(),
-    )
-
-
-def _distinct(column: pa.ChunkedArray) -> list[str]:
-    values = pc.unique(column.combine_chunks()).to_pylist()
-    return sorted({str(value) for value in values if value is not None and str(value).strip()})

@@ -190,7 +190,7 @@ class Normalizer:
             "position": part_of(fields.position, row_columns.positions),
             "links": part_of(fields.links, row_columns.link_lists),
             "gate": part_of(fields.gate, row_columns.gates),
-            "fulltext": pc.binary_join_element_wise(title, text, "\n", null_handling="skip"),
+            "fulltext": full_text(title, text),
         }
 
     def _remember(self, ids: pa.Array, refuse: Callable[[int | None, str], InputError]) -> None:
@@ -232,6 +232,11 @@ class Normalizer:
         vectors = unit_vectors(column, self._dimension, partial(refuse, name))
         self._dimension = vectors.shape[1]
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._dimension)
+
+
+def full_text(title: pa.Array, text: pa.Array) -> pa.Array:
+    """What is embedded: the title, where there is one, and the text."""
+    return pc.binary_join_element_wise(title, text, "\n", null_handling="skip")
 
 
 def read_rows(

@@ -18,7 +18,7 @@ from oscillink_store.engine.candidates import (
 )
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.kernels.scan import similarities
+from oscillink_store.kernels.dense import products
 from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
 from oscillink_store.lattice.names import named_values
 from oscillink_store.lattice.rank import (
@@ -86,7 +86,7 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
     pending = None
     if query.text is not None:  # beside the scan of the vectors, on another core
         pending = executor.submit(
-            text_matches, snapshot, query.text, parameters.text_matches, query.where, allowed
+            text_matches, snapshot, query.text, parameters.text_matches, allowed
         )
     dense = None
     if query.vector is not None:
@@ -103,7 +103,7 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
     if query.only is None and len(rows):
         # the neighbourhood of the best seeds
         seeds = rows[source_rows(measured.total, rows, parameters)]
-        near = neighbors(snapshot.lattice, seeds)
+        near = neighbors(snapshot.lattice.entries(np.sort(seeds)))
         if allowed is not None:
             near = near[allowed[near] == 1]
         rows = np.union1d(rows, near)
@@ -132,13 +132,14 @@ class _Found:
 
 
 class _Evidence:
-    """Cosine and evidence of some rows, (n,) each."""
+    """Vectors (n, D), cosine (n,) and evidence (n,) of some rows."""
 
     def __init__(self, snapshot: Snapshot, found: _Found, rows: Rows) -> None:
+        self.vectors = snapshot.vectors(rows)
         self.cosine: Floats | None = None
         dense = text = None
         if found.query.vector is not None and found.dense is not None:
-            self.cosine = similarities(snapshot.vectors, rows, found.query.vector)
+            self.cosine = products(self.vectors, found.query.vector)
             dense = standardize(self.cosine, found.dense.mean, found.dense.deviation)
         if found.text is not None:
             text = standardize(found.text.scores_of(rows), found.text.mean, found.text.deviation)
@@ -149,19 +150,20 @@ class _Evidence:
 def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) -> _Ranked:
     query = found.query
     parameters = query.parameters
-    adjacency = induced(snapshot.lattice, rows, parameters.relation_weights)
+    entries = snapshot.lattice.entries(rows)
+    adjacency = induced(entries, parameters.relation_weights)
     strength = scaled(measured.total, parameters)
     sources = source_rows(measured.total, rows, parameters)
     diffused = diffuse(
         adjacency,
         source_weights(strength, sources),
         parameters,
-        degrees=whole_degrees(snapshot.lattice, rows, parameters.relation_weights, found.allowed),
+        degrees=whole_degrees(entries, parameters.relation_weights, found.allowed),
     ).gates
     scores = final_scores(strength, diffused, _faceted(snapshot, found, rows), parameters)
     peak = diffused.max()
     gates = (diffused / peak if peak > 0.0 else diffused) * snapshot.gates[rows]
-    vectors = snapshot.vectors[rows]
+    vectors = measured.vectors
     psi = query.vector
     if psi is None:
         # a question of words alone is settled towards what its best source says
@@ -179,7 +181,7 @@ def _faceted(snapshot: Snapshot, found: _Found, rows: Rows) -> npt.NDArray[np.bo
     if found.query.text is None:
         return lifted
     for column, values in snapshot.facets.items():
-        named = named_values(found.query.text, values)
+        named = named_values(found.query.text, list(values))
         if found.allowed is not None and len(named) > 1:
             # a value that no allowed anchor has cannot be meant
             present = snapshot.facet_values(column, found.allowed)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +16,122 @@ import pyarrow.compute as pc
 
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.errors import MissingError, QueryError
-from oscillink_store.lattice.graph import Csr
-from oscillink_store.lattice.names import NameIndex
+from oscillink_store.kernels.dense import gather
+from oscillink_store.kernels.hashing import keys_of
+from oscillink_store.kernels.moments import Sums, moments
+from oscillink_store.lattice.corpus import Corpus, Near, Part
+from oscillink_store.lattice.graph import Csr, TypedGraph, empty_graph
+from oscillink_store.lattice.indexing import part_from_arrays
+from oscillink_store.lattice.keyindex import find
+from oscillink_store.lattice.postings import TextStatistics
+from oscillink_store.lattice.records import Records, merge_runs
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.storage.manifest import Manifest
-from oscillink_store.storage.segments import open_array, open_json, open_rows
+from oscillink_store.storage.schemas import RESERVED_COLUMNS, conform
+from oscillink_store.storage.segments import open_arrays, open_json, open_rows
 from oscillink_store.storage.tables import Table, open_table
+from oscillink_store.storage.trust import require_trusted
 
-__all__ = ["ANCHORS", "RECEIPTS", "Snapshot"]
+__all__ = ["ANCHORS", "CORRECTIONS", "RECEIPTS", "Snapshot", "StoredPart", "arrays_name"]
 
-ANCHORS = "anchors"
-RECEIPTS = "receipts"
+ANCHORS, CORRECTIONS, RECEIPTS = "anchors", "corrections", "receipts"
 _MASKS = 64
+
+Slots = npt.NDArray[np.int64]
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def arrays_name(first: int) -> str:
+    """The segment that holds the arrays of the part from slot ``first``."""
+    return f"parts/{first:010d}/arrays"
+
+
+def rows_name(first: int) -> str:
+    """The segment that holds the rows of the part from slot ``first``."""
+    return f"parts/{first:010d}/rows"
+
+
+class StoredPart(NamedTuple):
+    """Consecutive anchors: slots from ``first``, their arrays and their rows."""
+
+    first: int
+    arrays: Arrays
+    rows: pa.Table
+
+
+class Rows:
+    """The rows of consecutive parts, found by their slots."""
+
+    def __init__(self, tables: Sequence[pa.Table]) -> None:
+        self.tables = tables
+        self._batches = [batch for table in tables for batch in table.to_batches()]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+
+    def values(self, column: str, slots: Slots) -> list[Any]:
+        """The values of a column at some slots, None where a part lacks it."""
+        if len(slots) == 0:
+            return []
+        # Table.take would copy the whole column together when it lies in several batches.
+        homes = np.searchsorted(self._starts, slots, side="right") - 1
+        if (homes == homes[0]).all():
+            return self._taken(int(homes[0]), column, slots)
+        found: list[Any] = [None] * len(slots)
+        for home in np.unique(homes).tolist():
+            places = np.flatnonzero(homes == home)
+            taken = self._taken(home, column, slots[places])
+            for place, value in zip(places.tolist(), taken, strict=True):
+                found[place] = value
+        return found
+
+    def _taken(self, home: int, column: str, slots: Slots) -> list[Any]:
+        batch = self._batches[home]
+        if column not in batch.schema.names:
+            return [None] * len(slots)
+        taken: list[Any] = batch[column].take(pa.array(slots - self._starts[home])).to_pylist()
+        return taken
 
 
 class Snapshot:
-    """A pinned generation. Immutable, so every derived value may be kept."""
+    """A pinned generation. Immutable, so every derived value may be kept.
+
+    An anchor's row in all arrays is its slot. Slots of anchors that are gone stay until the
+    store is compacted; :attr:`alive` says which ones hold an anchor.
+
+    Raises:
+        IntegrityError: a file of the generation is missing or is not what was written.
+    """
 
     def __init__(self, root: Path, manifest: Manifest) -> None:
         self.root = root
         self.manifest = manifest
         self._masks: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
         self._masks_guard = threading.Lock()
+        require_trusted(root, manifest.files())
+        # opened at once: a writer may take files away, but not what is mapped already
+        self.parts: tuple[StoredPart, ...] = tuple(
+            StoredPart(
+                first,
+                open_arrays(root, manifest.segments[arrays_name(first)]),
+                open_rows(root, manifest.segments[rows_name(first)]),
+            )
+            for first in self._firsts()
+        )
+        self._segments: dict[str, Arrays] = {
+            name: open_arrays(root, entry)
+            for name, entry in manifest.segments.items()
+            if not name.startswith("parts/") and entry.path.endswith(".npys")
+        }
+        self.facets: dict[str, dict[str, int]] = (
+            open_json(root, manifest.segments["facets"]) if "facets" in manifest.segments else {}
+        )
+        """How many anchors have each value, by facet column."""
+
+    def _firsts(self) -> list[int]:
+        names = (name.split("/") for name in self.manifest.segments)
+        return sorted(int(name[1]) for name in names if name[0] == "parts" and name[2] == "rows")
 
     def __len__(self) -> int:
-        return int(self.manifest.statistics.get("anchors", 0))
+        return int(self.manifest.statistics["anchors"])
 
     @property
     def generation(self) -> int:
@@ -57,53 +148,162 @@ class Snapshot:
         """The parameters that the lattice was built with."""
         return Parameters(**self.manifest.parameters)
 
-    def _array(self, name: str) -> npt.NDArray[Any]:
-        return open_array(self.root, self.manifest.segments[name])
+    # slots
 
     @cached_property
-    def vectors(self) -> npt.NDArray[np.float32]:
-        """Unit embeddings Y, (N, D) float32."""
-        return self._array("vectors")
+    def slots(self) -> int:
+        """How many slots there are."""
+        return sum(part.rows.num_rows for part in self.parts)
 
     @cached_property
-    def codes(self) -> npt.NDArray[np.uint8]:
-        """4-bit codes of the embeddings, two to a byte, (N, ⌈D/2⌉)."""
-        return self._array("codes")
+    def dead(self) -> npt.NDArray[np.int64]:
+        """The slots that hold no anchor any more, ascending."""
+        if "dead" not in self._segments:
+            return np.empty(0, np.int64)
+        return self._segments["dead"]["slots"].astype(np.int64)
 
     @cached_property
-    def scales(self) -> npt.NDArray[np.float32]:
-        """The scale of each row's codes, (N,)."""
-        return self._array("scales")
+    def alive(self) -> npt.NDArray[np.uint8] | None:
+        """Which slots hold an anchor, (S,) of 0 and 1; None when all do."""
+        return None if len(self.dead) == 0 else self.alive_mask()
+
+    def alive_mask(self) -> npt.NDArray[np.uint8]:
+        """Which slots hold an anchor, (S,) of 0 and 1."""
+        mask = np.ones(self.slots, np.uint8)
+        mask[self.dead] = 0
+        return mask
+
+    @cached_property
+    def alive_slots(self) -> Slots:
+        """The slots that hold an anchor, ascending."""
+        return np.flatnonzero(self.alive_mask())
+
+    # arrays
+
+    def arrays(self, *names: str) -> list[tuple[Any, ...]]:
+        """Of every part its first slot and the arrays of these names."""
+        return [(part.first, *(part.arrays[name] for name in names)) for part in self.parts]
+
+    @cached_property
+    def _vector_parts(self) -> list[tuple[int, npt.NDArray[np.float32]]]:
+        return [(part.first, part.arrays["vectors"]) for part in self.parts]
+
+    def vectors(self, slots: Slots) -> npt.NDArray[np.float32]:
+        """The unit embeddings at some slots, (n, D) float32."""
+        return gather(self._vector_parts, slots)
+
+    @cached_property
+    def scanned(self) -> list[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+        """First slot, codes (n, ⌈D/2⌉) and scales (n,) of every part."""
+        return [(part.first, part.arrays["codes"], part.arrays["scales"]) for part in self.parts]
 
     @cached_property
     def gates(self) -> npt.NDArray[np.float32]:
-        """The stored trust gate of each anchor, (N,)."""
-        return self._array("gates")
+        """The stored trust gate of each slot, (S,)."""
+        return _joined([part.arrays["gates"] for part in self.parts])
 
     @cached_property
-    def mean(self) -> npt.NDArray[np.float64]:
-        """Corpus mean of the embeddings, (D,)."""
-        return self._array("mean")
+    def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Corpus mean (D,) and covariance (D, D) of the embeddings."""
+        return moments(self.sums, len(self))
+
+    @property
+    def sums(self) -> Sums:
+        """The sums that the moments follow from."""
+        segment = self._segments["moments"]
+        return Sums(segment["total"], segment["products"])
 
     @cached_property
-    def covariance(self) -> npt.NDArray[np.float64]:
-        """Corpus covariance of the embeddings, (D, D)."""
-        return self._array("covariance")
+    def text_statistics(self) -> TextStatistics:
+        """What BM25 needs to know of the whole corpus."""
+        return TextStatistics(anchors=len(self), length=int(self.manifest.statistics["words"]))
 
     @cached_property
-    def lattice(self) -> Csr:
-        """The typed lattice over all anchors."""
-        return Csr(*(self._array(name) for name in ("indptr", "indices", "weights", "relation")))
+    def word_parts(self) -> list[tuple[int, Any]]:
+        """The full-text index of every part."""
+        return [(part.first, part.words) for part in self.indexed]
 
     @cached_property
-    def names(self) -> NameIndex:
-        """The index of titles that a question may name."""
-        return NameIndex(*(self._array(f"names_{part}") for part in NameIndex._fields))
+    def name_parts(self) -> list[tuple[int, Any]]:
+        """The index of titles of every part."""
+        return [(part.first, part.titles) for part in self.indexed]
 
     @cached_property
-    def facets(self) -> dict[str, list[str]]:
-        """The distinct values of each facet column."""
-        return dict(open_json(self.root, self.manifest.segments["facets"]))
+    def indexed(self) -> tuple[Part, ...]:
+        """Every part with its indices."""
+        return tuple(
+            part_from_arrays(part.first, part.arrays["vectors"], part.arrays) for part in self.parts
+        )
+
+    # the lattice
+
+    @cached_property
+    def base(self) -> Csr:
+        """The lattice at the last fold."""
+        if "lattice" not in self._segments:
+            return empty_graph().base
+        return Csr(**self._segments["lattice"])
+
+    def runs(self, kind: str) -> list[tuple[str, Records]]:
+        """Names and contents of the runs of ``"corrections"`` or ``"arrivals"``, oldest first."""
+        names = sorted(name for name in self._segments if name.startswith(f"{kind}/"))
+        return [(name, Records(**self._segments[name])) for name in names]
+
+    @cached_property
+    def lattice(self) -> TypedGraph:
+        """The typed lattice over all slots, with everything that came since the last fold."""
+        return TypedGraph(self.base, merge_runs([run for _, run in self.runs("corrections")]))
+
+    @cached_property
+    def near(self) -> list[tuple[int, Near]]:
+        """The nearest neighbours of every part, with the part's first slot."""
+        names = sorted(name for name in self._segments if name.startswith("near/"))
+        return [(int(name.split("/")[1]), Near(**self._segments[name])) for name in names]
+
+    def corpus(self, part: Part, rows: pa.Table) -> Corpus:
+        """All parts and the lattice, as the relations take them, with one more part to come."""
+        held = Rows([*self._rows.tables, rows])
+        return Corpus(
+            parts=(*self.indexed, part) if len(part) else self.indexed,
+            values=held.values,
+            graph=self.lattice,
+            near=self.near,
+            near_log=merge_runs([run for _, run in self.runs("arrivals")]),
+        )
+
+    # rows
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of the rows: that of the newest part, which knows those of all before."""
+        return self.parts[-1].rows.schema if self.parts else pa.schema([])
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Everything but the vectors, memory-mapped, slot by slot."""
+        if not self.parts:
+            return self.schema.empty_table()
+        # as large as they come: only columns that a part lacks take memory
+        return pa.concat_tables([conform(part.rows, self.schema) for part in self.parts])
+
+    def present(self) -> pa.Table:
+        """The rows that hold an anchor with their embeddings, without internal columns."""
+        columns = [
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            for _, vectors in self._vector_parts
+        ]
+        rows = self.rows.drop_columns([n for n in RESERVED_COLUMNS if n in self.schema.names])
+        place = rows.schema.get_field_index("gate") + 1
+        rows = rows.add_column(place, "vector", pa.chunked_array(columns))
+        return rows if self.alive is None else rows.filter(pa.array(self.alive == 1))
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows([part.rows for part in self.parts])
+
+    def values(self, column: str, slots: Slots) -> list[Any]:
+        """The values of one column of :attr:`rows` at some slots, in their order."""
+        return self._rows.values(column, slots)
 
     def facet_values(self, column: str, allowed: npt.NDArray[np.uint8]) -> set[str]:
         """The values of a facet column that the allowed anchors hold."""
@@ -111,86 +311,66 @@ class Snapshot:
         return {str(value) for value in pc.unique(held).to_pylist() if value is not None}
 
     @cached_property
-    def rows(self) -> pa.Table:
-        """Everything but the vectors, memory-mapped, in segment order."""
-        return open_rows(self.root, self.manifest.segments["rows"])
-
-    @cached_property
-    def _batches(self) -> tuple[list[pa.RecordBatch], npt.NDArray[np.int64]]:
-        batches = self.rows.to_batches()
-        return batches, np.cumsum([0, *(batch.num_rows for batch in batches)])
-
-    def values(self, column: str, rows: npt.NDArray[np.int64]) -> list[Any]:
-        """The values of one column of :attr:`rows` at some rows, in their order."""
-        if len(rows) == 0:
-            return []  # a store without anchors has no rows segment
-        # Table.take would copy the whole column together when it lies in several batches.
-        batches, starts = self._batches
-        homes = np.searchsorted(starts, rows, side="right") - 1
-        found: list[Any] = [None] * len(rows)
-        for home in np.unique(homes).tolist():
-            places = np.flatnonzero(homes == home)
-            taken = batches[home][column].take(pa.array(rows[places] - starts[home])).to_pylist()
-            for place, value in zip(places.tolist(), taken, strict=True):
-                found[place] = value
-        return found
-
-    @cached_property
     def anchors(self) -> Table:
         """The anchors table at this generation's version."""
-        return open_table(self.root / f"{ANCHORS}.lance", self.manifest.tables[ANCHORS].version)
+        return open_table(self.root, ANCHORS, self.manifest.tables[ANCHORS])
 
-    @cached_property
-    def receipts(self) -> Table | None:
-        """The folded receipts at this generation's version, if any were folded yet."""
-        entry = self.manifest.tables.get(RECEIPTS)
-        if entry is None:
-            return None
-        return open_table(self.root / f"{RECEIPTS}.lance", entry.version)
+    def table(self, name: str) -> Table | None:
+        """Another table at this generation's version, if there is any yet."""
+        entry = self.manifest.tables.get(name)
+        return None if entry is None else open_table(self.root, name, entry)
 
     @cached_property
     def _row_ids(self) -> npt.NDArray[np.uint64]:
-        return self._array("row_ids")
+        return _joined([part.arrays["row_ids"] for part in self.parts])
 
-    @cached_property
-    def _dense_row_ids(self) -> bool:
-        return len(self._row_ids) == 0 or int(self._row_ids[-1]) == len(self._row_ids) - 1
+    def row_ids(self, slots: Slots) -> npt.NDArray[np.uint64]:
+        """Lance's stable row ids of slots."""
+        return self._row_ids[slots]
 
-    def row_ids(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """Lance's stable row ids of segment rows."""
-        return self._row_ids[rows]
-
-    def rows_of(self, row_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Segment rows of Lance's stable row ids (which ascend in segment order)."""
-        if self._dense_row_ids:
-            return row_ids.astype(np.int64)
+    def slots_of(self, row_ids: npt.NDArray[np.uint64]) -> Slots:
+        """Slots of Lance's stable row ids (which ascend with the slots)."""
         return np.searchsorted(self._row_ids, row_ids).astype(np.int64)
 
-    def rows_of_ids(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Segment rows of anchors by id, in the order given.
+    def find_ids(self, ids: Sequence[str]) -> Slots:
+        """The slot of each id, in the order given; −1 where no anchor has it."""
+        found = np.full(len(ids), -1, np.int64)
+        which, slots = find([(part.first, part.ids) for part in self.indexed], keys_of(ids))
+        if self.alive is not None:
+            present = self.alive[slots] == 1
+            which, slots = which[present], slots[present]
+        held = self.values("id", slots)
+        for place, slot, value in zip(which.tolist(), slots.tolist(), held, strict=True):
+            if value == ids[place]:
+                found[place] = slot
+        return found
+
+    def slots_of_ids(self, ids: Sequence[str]) -> Slots:
+        """Slots of anchors by id, in the order given.
 
         Raises:
             MissingError: an id is not in the store.
             QueryError: an id is no text.
         """
-        for wrong in (item for item in ids if not isinstance(item, str)):
-            raise QueryError(f"id {wrong!r} is a {type(wrong).__name__}: pass ids as strings")
-        try:
-            wanted = pa.array(ids, pa.string())
-        except UnicodeEncodeError as error:
-            raise QueryError(f"an id holds a lone surrogate, which is no text: {error}") from error
-        if len(self) == 0:
-            found = pa.nulls(len(wanted), pa.int32())
-        else:
-            found = pc.index_in(wanted, value_set=self.rows["id"].combine_chunks())
-        if found.null_count:
-            missing = ids[pc.index(found.is_null(), True).as_py()]
-            raise MissingError(f"id {missing!r} is not in the store: check it, or ingest it first")
-        rows: npt.NDArray[np.int64] = found.to_numpy(zero_copy_only=False).astype(np.int64)
-        return rows
+        for item in ids:
+            if not isinstance(item, str):
+                raise QueryError(f"id {item!r} is a {type(item).__name__}: pass ids as strings")
+            try:
+                item.encode()
+            except UnicodeEncodeError as error:
+                raise QueryError(
+                    f"an id holds a lone surrogate, which is no text: {error}"
+                ) from error
+        slots = self.find_ids(ids)
+        missing = np.flatnonzero(slots < 0)
+        if len(missing):
+            raise MissingError(
+                f"id {ids[missing[0]]!r} is not in the store: check it, or ingest it first"
+            )
+        return slots
 
     def allowed(self, where: str) -> npt.NDArray[np.uint8]:
-        """Which anchors satisfy the SQL predicate, as a mask (N,) of 0 and 1.
+        """Which slots hold an anchor that satisfies the SQL predicate, (S,) of 0 and 1.
 
         The generation never changes, so masks of recent predicates are kept.
 
@@ -203,11 +383,15 @@ class Snapshot:
             if mask is not None:
                 self._masks.move_to_end(where)
                 return mask
-        mask = np.zeros(len(self), np.uint8)
+        mask = np.zeros(self.slots, np.uint8)
         if len(self):
-            mask[self.rows_of(self.anchors.matching(condition))] = 1
+            mask[self.slots_of(self.anchors.matching(condition))] = 1
         with self._masks_guard:
             self._masks[where] = mask
             while len(self._masks) > _MASKS:
                 self._masks.popitem(last=False)
         return mask
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

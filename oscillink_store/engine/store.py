@@ -5,31 +5,37 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from oscillink_store.embed.resolve import resolve
-from oscillink_store.engine.ask import build_query
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder, new_manifest, open_folder
-from oscillink_store.engine.predicate import predicate
+from oscillink_store.engine.reader import Reader
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
-from oscillink_store.model import Durability, Fields, IngestReport, Parameters, SearchResult
-from oscillink_store.storage.schemas import RESERVED_COLUMNS, anchors_schema
+from oscillink_store.errors import ClosedError, MissingError, QueryError, ReadOnlyError
+from oscillink_store.model import (
+    Durability,
+    Fields,
+    IngestReport,
+    MaintenanceReport,
+    Parameters,
+)
+from oscillink_store.storage import retention
+from oscillink_store.storage.lock import writer_lock
+from oscillink_store.storage.manifest import read_manifest
 from oscillink_store.storage.wal import Ledger
 
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.model import VerifyReport
 
-__all__ = ["Store", "connect"]
+__all__ = ["Pinned", "Store", "connect"]
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -61,10 +67,14 @@ def connect(
             cut, ``"off"`` never.
         lock_timeout: Seconds that a write waits for another writer.
 
+    When files of the live generation are damaged, the newest whole one is opened with an
+    :class:`~oscillink_store.errors.IntegrityWarning`; writes then fail until the damage is
+    repaired.
+
     Raises:
         NotAStoreError: the path is a file, or a folder with other things in it.
         FormatError: the store was written by a newer release.
-        IntegrityError: the store is damaged.
+        IntegrityError: the store is damaged and no whole generation is left.
         EmbedderError: the embedder is not the one that the store was filled with.
         ReadOnlyError: the store would have to be created in a folder that cannot be written.
     """
@@ -83,7 +93,7 @@ def connect(
     )
 
 
-class Store:
+class Store(Reader):
     """An open store; made by :func:`connect`. Safe to share between threads.
 
     Use it as a context manager, or call :meth:`close`.
@@ -100,21 +110,19 @@ class Store:
         durability: Durability,
         lock_timeout: float,
     ) -> None:
-        self.path = root
         self.read_only = read_only
         self._lock_timeout = lock_timeout
         self._ingesting = threading.RLock()
         self._live = Live(root)
         snapshot = self._live.last
+        ledger = Ledger(root / "receipts", durability="off" if read_only else durability)
+        executor = ThreadPoolExecutor(2, thread_name_prefix="oscillink-fulltext")
+        super().__init__(root, ledger, executor, parameters or snapshot.parameters)
+        # the process may end without close(): the last receipts are synced all the same
+        self._finalizer = weakref.finalize(self, _release, ledger, executor)
         self._embedder = None if embedder is None else resolve(embedder)
         self._matched = _Matched(snapshot, self._match(snapshot))
         self._fields = fields
-        self.parameters = parameters or snapshot.parameters
-        self._ledger = Ledger(root / "receipts", durability="off" if read_only else durability)
-        self._executor = ThreadPoolExecutor(2, thread_name_prefix="oscillink-fulltext")
-        self._closed = False
-        # the process may end without close(): the last receipts are synced all the same
-        self._finalizer = weakref.finalize(self, _release, self._ledger, self._executor)
 
     def __enter__(self) -> Store:
         return self
@@ -128,33 +136,10 @@ class Store:
         snapshot = self._live.last
         return f"<Store {self.path} generation={snapshot.generation} anchors={len(snapshot)}>"
 
-    def __len__(self) -> int:
-        return len(self.current())
-
     def close(self) -> None:
         """Sync the receipts and release everything; further calls raise ClosedError."""
         self._closed = True
         self._finalizer()
-
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return self._closed
-
-    @property
-    def generation(self) -> int:
-        """The live generation's number."""
-        return self.current().generation
-
-    @property
-    def dimension(self) -> int | None:
-        """D of the embeddings; None in a store without anchors."""
-        return self.current().manifest.dimension
-
-    @property
-    def has_embedder(self) -> bool:
-        """Whether texts can be turned into vectors."""
-        return self._embedder_for(self.current()) is not None
 
     @property
     def fields(self) -> Fields:
@@ -171,6 +156,13 @@ class Store:
             raise ClosedError(f"{self.path}: the store is closed: connect to it again")
         return self._live.snapshot()
 
+    def refresh(self) -> int:
+        """Pick up what another process has committed, as every search does by itself.
+
+        Returns the live generation's number.
+        """
+        return self.current().generation
+
     def _match(self, snapshot: Snapshot) -> Embedder | None:
         return matching_embedder(self.path, snapshot.manifest, self._embedder)
 
@@ -180,6 +172,8 @@ class Store:
         if matched.snapshot is not snapshot:
             matched = self._matched = _Matched(snapshot, self._match(snapshot))
         return matched.embedder
+
+    # writing
 
     def ingest(
         self,
@@ -203,13 +197,12 @@ class Store:
             InputError: a row or field cannot be used; the message names it and the remedy.
             EmbedderError: vectors are missing and there is no embedder to make them.
             LockedError: another process is writing.
+            IntegrityError: the live generation is damaged.
             DiskError, ReadOnlyError: the folder cannot take the batch.
         """
         from oscillink_store.engine.ingest import ingest  # compiles kernels that search needs not
 
-        self._writable("ingest")
-        self.current()  # taking the lock would make the folder of a store that is gone
-        with self._ingesting:
+        with self._writing("ingest"):
             report = ingest(
                 self.path,
                 source,
@@ -222,144 +215,116 @@ class Store:
             self._fields = fields or self._fields
         return report
 
-    def search(
-        self,
-        text: str | None = None,
-        *,
-        vector: npt.ArrayLike | None = None,
-        k: int = 10,
-        where: str | None = None,
-        label: str | None = None,
-        parameters: Parameters | None = None,
-    ) -> SearchResult:
-        """The ranked coherent set for a question, with its receipt.
+    def delete(
+        self, ids: str | Sequence[str] | None = None, *, where: str | None = None
+    ) -> IngestReport:
+        """Delete anchors by id, or those that satisfy a SQL predicate; one commit.
+
+        Their edges go with them; links to them count as dangling.
+
+        Raises:
+            MissingError: an id is not in the store; nothing is deleted then.
+            QueryError: neither or both of ``ids`` and ``where`` are given, or the predicate
+                cannot be used.
+            LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
+        """
+        from oscillink_store.engine.ingest import delete
+
+        if (ids is None) == (where is None):
+            raise QueryError("delete: pass either ids or where")
+        wanted = [ids] if isinstance(ids, str) else ids
+        with self._writing("delete"):
+            return delete(
+                self.path,
+                None if wanted is None else list(wanted),
+                where,
+                ledger=self._ledger,
+                lock_timeout=self._lock_timeout,
+            )
+
+    def maintain(
+        self, *, repair: bool = False, progress: Progress | None = None
+    ) -> MaintenanceReport:
+        """Tidy up: fold corrections, merge parts and fragments, drop what nobody needs.
+
+        The content stays the same. Safe to interrupt. Readers go on meanwhile, and those of
+        pinned generations keep them.
 
         Args:
-            text: The question. With an embedder it is searched by meaning and by words;
-                without one, and without ``vector``, by words alone.
-            vector: The question's embedding (D,); any length but zero, it is normalized.
-            k: How many hits at most.
-            where: A SQL predicate over the metadata; anchors that fail it neither rank nor
-                carry evidence.
-            label: A note of yours, kept in the receipt.
-            parameters: Ranking constants for this search, in place of the store's.
+            repair: First make the newest whole generation live, when files of the live one
+                are damaged. What was committed after it is lost.
+            progress: Called with (stage, done, total or None).
 
         Raises:
-            QueryError: an argument cannot be used.
-            ClosedError: the store has been closed.
+            LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
         """
-        from oscillink_store.engine.search import answer  # compiled kernels, on first use
+        from oscillink_store.engine.maintain import maintain
 
-        snapshot = self.current()
-        query = build_query(
-            snapshot, self._embedder_for(snapshot), text, vector, k=k, where=where, label=label,
-            parameters=parameters or self.parameters,
-        )  # fmt: skip
-        return self._answered(lambda: answer(snapshot, query, self._ledger, self._executor))
+        with self._writing("maintain"):
+            return maintain(
+                self.path,
+                ledger=self._ledger,
+                lock_timeout=self._lock_timeout,
+                repair=repair,
+                progress=progress,
+            )
 
-    def rerank(
-        self,
-        ids: str | Sequence[str],
-        text: str | None = None,
-        *,
-        vector: npt.ArrayLike | None = None,
-        k: int = 10,
-        label: str | None = None,
-    ) -> SearchResult:
-        """Rank exactly the anchors named by ``ids``; the lattice is theirs alone.
+    # generations
+
+    def tag(self, name: str, generation: int | None = None) -> int:
+        """Keep a generation, the live one unless told otherwise, under a name.
+
+        A tag of the same name moves. Returns the generation.
 
         Raises:
-            MissingError: an id is not in the store.
-            QueryError: an argument cannot be used.
+            QueryError: the name cannot be used.
+            MissingError: the generation is not on disk any more.
         """
-        from oscillink_store.engine.search import answer  # compiled kernels, on first use
+        with self._writing("tag"), writer_lock(self.path, self._lock_timeout):
+            wanted = self.generation if generation is None else generation
+            read_manifest(self.path, wanted)
+            retention.tag(self.path, name, wanted)
+            return wanted
 
-        snapshot = self.current()
-        rows = np.unique(snapshot.rows_of_ids([ids] if isinstance(ids, str) else list(ids)))
-        query = build_query(
-            snapshot, self._embedder_for(snapshot), text, vector, k=k, where=None, label=label,
-            parameters=self.parameters, only=rows,
-        )  # fmt: skip
-        return self._answered(lambda: answer(snapshot, query, self._ledger, self._executor))
-
-    def _answered(self, answer: Callable[[], SearchResult]) -> SearchResult:
-        try:
-            return answer()
-        except RuntimeError as error:  # the executor refuses once another thread closed it
-            if self._closed:
-                raise ClosedError(
-                    f"{self.path}: the store is closed: connect to it again"
-                ) from error
-            raise
-
-    def get(self, ids: str | Sequence[str]) -> list[dict[str, Any]]:
-        """Anchors by id, in the order asked for, vectors included.
+    def untag(self, name: str) -> None:
+        """Give a tag up; its generation goes with the next maintenance.
 
         Raises:
-            MissingError: an id is not in the store.
+            MissingError: there is no such tag.
         """
-        snapshot = self.current()
-        rows = snapshot.rows_of_ids([ids] if isinstance(ids, str) else list(ids))
-        columns = {
-            name: snapshot.values(name, rows)
-            for name in snapshot.rows.schema.names
-            if name != "digest"
-        }
-        return [
-            {name: values[place] for name, values in columns.items()}
-            | {"vector": np.array(snapshot.vectors[row])}
-            for place, row in enumerate(rows.tolist())
-        ]
+        with self._writing("untag"), writer_lock(self.path, self._lock_timeout):
+            retention.remove_tag(self.path, name)
 
-    def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
-        """Anchors as an Arrow table, all of them or those that satisfy ``where``.
+    def tags(self) -> dict[str, int]:
+        """Every tag and its generation, by name."""
+        self.current()
+        return retention.tags(self.path)
+
+    def snapshot(self, *, generation: int | None = None, tag: str | None = None) -> Pinned:
+        """A generation, the live one unless told otherwise, that stays as it is until closed.
+
+        Use it as a context manager. Whatever writers do meanwhile, it answers the same.
 
         Raises:
-            QueryError: a column is unknown or the predicate cannot be used.
+            MissingError: there is no such tag, or the generation is not on disk any more.
+            QueryError: both ``generation`` and ``tag`` are given.
         """
-        snapshot = self.current()
-        schema = (
-            snapshot.anchors.schema
-            if len(snapshot)
-            else anchors_schema(snapshot.manifest.dimension)
-        )
-        names = [name for name in schema.names if name not in RESERVED_COLUMNS]
-        for name in columns or ():
-            if name not in names:
-                raise QueryError(f"columns: {name!r} is not among {', '.join(names)}")
-        wanted = names if columns is None else list(columns)
-        condition = None if where is None else predicate(where)
-        if len(snapshot) == 0:
-            return schema.empty_table().select(wanted)
-        return snapshot.anchors.read(wanted, condition)
+        if generation is not None and tag is not None:
+            raise QueryError("snapshot: pass either generation or tag")
+        if tag is not None:
+            known = self.tags()
+            if tag not in known:
+                raise MissingError(f"tag {tag!r} is not in {self.path}: it has {sorted(known)}")
+            generation = known[tag]
+        return Pinned(self, generation)
 
-    def edges(self) -> pa.Table:
-        """The lattice as a table: source, target (ids), relation and raw weight.
-
-        Each undirected edge stands once, its source the anchor that was stored first.
-        """
-        from oscillink_store.engine.views import edge_table
-
-        return edge_table(self.current())
-
-    def summaries(self) -> pa.Table:
-        """The summary nodes; a flat lattice has none."""
-        from oscillink_store.engine.views import summary_table
-
-        self.current()  # a closed store answers nothing
-        return summary_table()
+    # reports
 
     def receipts(self) -> pa.Table:
         """Every recorded receipt of every writer, folded or not, as an Arrow table."""
         from oscillink_store.engine.fold import all_receipts
 
         return all_receipts(self.path, self.current)
-
-    def stats(self) -> dict[str, Any]:
-        """Counts and sizes of the live generation, as plain JSON values."""
-        from oscillink_store.engine.views import statistics
-
-        return statistics(self.current())
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Check every checksum of the live generation and every chain of receipts.
@@ -371,7 +336,8 @@ class Store:
 
         return verify(self.path, self.current, progress)
 
-    def _writable(self, action: str) -> None:
+    @contextmanager
+    def _writing(self, action: str) -> Iterator[None]:
         if self._closed:
             raise ClosedError(f"{self.path}: the store is closed: connect to it again")
         if self.read_only:
@@ -379,6 +345,65 @@ class Store:
                 f"{self.path}: {action} needs a writable store, this one was opened read-only: "
                 "connect without read_only=True"
             )
+        self.current()  # taking the lock would make the folder of a store that is gone
+        with self._ingesting:
+            yield
+
+    def _lent(self) -> tuple[Ledger, Executor]:
+        """What a pinned reader shares with its store."""
+        return self._ledger, self._executor
+
+
+class Pinned(Reader):
+    """A generation that stays as it is; made by :meth:`Store.snapshot`."""
+
+    def __init__(self, store: Store, generation: int | None) -> None:
+        super().__init__(store.path, *store._lent(), store.parameters)  # noqa: SLF001 - one module
+        self._store = store
+        self._pin = None
+        snapshot = store.current()
+        wanted = snapshot.generation if generation is None else generation
+        if not store.read_only:
+            self._pin = retention.pinned(store.path, wanted)
+            self._pin.__enter__()
+        try:
+            if wanted != snapshot.generation:
+                snapshot = Snapshot(store.path, read_manifest(store.path, wanted))
+            if snapshot.parts:
+                snapshot.anchors  # noqa: B018 - open before a writer could take it away
+        except BaseException:
+            self.close()
+            raise
+        self._snapshot = snapshot
+
+    def __enter__(self) -> Pinned:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.path} generation={self._snapshot.generation}>"
+
+    def current(self) -> Snapshot:
+        """The pinned generation.
+
+        Raises:
+            ClosedError: the snapshot or its store has been closed.
+        """
+        if self._closed or self._store.closed:
+            raise ClosedError(f"{self.path}: the snapshot is closed: take another one")
+        return self._snapshot
+
+    def close(self) -> None:
+        """Let the generation go; further calls raise ClosedError."""
+        self._closed = True
+        if self._pin is not None:
+            self._pin.__exit__(None, None, None)
+            self._pin = None
+
+    def _embedder_for(self, snapshot: Snapshot) -> Embedder | None:
+        return self._store._embedder_for(snapshot)  # noqa: SLF001 - one module
 
 
 class _Matched(NamedTuple):

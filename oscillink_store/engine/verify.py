@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from oscillink_store.engine.fold import folded_heads, unfolded
-from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.engine.snapshot import RECEIPTS, Snapshot
 from oscillink_store.errors import IntegrityError
 from oscillink_store.model import VerifyReport
 from oscillink_store.receipts.chain import fold_seal, verify_chains
 from oscillink_store.receipts.receipt import GENESIS, Receipt
-from oscillink_store.storage.manifest import damage, read_current
+from oscillink_store.storage.manifest import read_current
 from oscillink_store.storage.receipt_table import from_arrow
+from oscillink_store.storage.trust import damage
 
 __all__ = ["verify"]
 
@@ -71,7 +72,8 @@ def _verify_receipts(
 
     def everything() -> Iterator[Receipt]:
         nonlocal done, seal
-        for batch in () if snapshot.receipts is None else snapshot.receipts.batches(["body"]):
+        table = snapshot.table(RECEIPTS)
+        for batch in () if table is None else table.batches(["body"]):
             for receipt in from_arrow(batch):
                 seal = fold_seal(seal, [receipt.hash])
                 yield receipt

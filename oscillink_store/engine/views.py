@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.model import RELATIONS
+from oscillink_store.model import RELATION_MASK, RELATIONS
 from oscillink_store.storage.schemas import metadata_schema
 
 __all__ = ["edge_table", "statistics", "summary_table"]
@@ -38,8 +38,8 @@ def edge_table(snapshot: Snapshot) -> pa.Table:
     """Every undirected edge once: source and target ids, relation name, raw weight."""
     if len(snapshot) == 0:
         return _EDGES.empty_table()
-    lattice = snapshot.lattice
-    rows = np.repeat(np.arange(len(snapshot)), np.diff(lattice.indptr))
+    lattice = snapshot.lattice.entries(np.arange(snapshot.slots))
+    rows = lattice.sources()
     once = lattice.indices > rows
     ids = snapshot.rows["id"].combine_chunks()
     names = pa.array(RELATIONS, pa.string())
@@ -47,7 +47,7 @@ def edge_table(snapshot: Snapshot) -> pa.Table:
         [
             ids.take(pa.array(rows[once])),
             ids.take(pa.array(lattice.indices[once])),
-            names.take(pa.array(lattice.relation[once])),
+            names.take(pa.array(lattice.relation[once] & RELATION_MASK)),
             pa.array(lattice.weights[once]),
         ],
         schema=_EDGES,
@@ -79,6 +79,9 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
         if anchors
         else {},
         "metadata": _metadata(snapshot),
+        "parts": len(snapshot.parts),
+        "deleted_slots": len(snapshot.dead),
+        "corrections": sum(len(run.rows) for _, run in snapshot.runs("corrections")) // 2,
         "folded_receipts": manifest.tables["receipts"].rows if "receipts" in manifest.tables else 0,
         "bytes": {
             **{
@@ -93,4 +96,4 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
 def _metadata(snapshot: Snapshot) -> dict[str, str]:
     if len(snapshot) == 0:
         return {}
-    return {field.name: str(field.type) for field in metadata_schema(snapshot.rows.schema)}
+    return {field.name: str(field.type) for field in metadata_schema(snapshot.schema)}

@@ -7,45 +7,63 @@ variance ψᵀΣψ: exact, in O(D²), without touching the rows.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["moments", "similarity_moments"]
+__all__ = ["Sums", "moments", "similarity_moments", "sums"]
 
-# Values are rounded to whole multiples of 2^-21 of the power of two above the largest. The
-# products of two are then whole numbers up to 2^42, and sums of 2^10 of them stay within
-# 2^53, where float64 is exact: a block's matrix product has one value, however BLAS orders
-# its sums.
-BITS = 21
+# Unit rows have no value above 1. Values are rounded to whole multiples of 2^-20; products of
+# two are whole numbers up to 2^40, and the sums of a block of 2^10 rows stay far within 2^53,
+# where float64 is exact: a block's matrix product has one value, however BLAS orders its
+# sums. Blocks are added up as 64-bit integers, exact for more than 2^22 rows.
+BITS = 20
 BLOCK = 1 << 10
 
 
-def moments(
-    Y: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean μ (D,) and covariance Σ (D, D) (division by N) of the rows of ``Y`` (N, D).
-
-    Computed on Y rounded to 2^-21 of the power of two above its largest value, in float64, a
-    block of rows at a time: the same bits on any machine and with any number of threads.
-    Zeros when N = 0.
+class Sums(NamedTuple):
+    """Σ y and Σ yyᵀ over rows y, in units of 2^-20 and 2^-40: exact, so that rows can be
+    added and taken away in any order. ``total`` (D,) and ``products`` (D, D) int64.
     """
-    N, D = Y.shape
-    total, products = np.zeros(D), np.zeros((D, D))
-    if N == 0:
-        return total, products
-    largest = max(float(Y.max()), -float(Y.min()))
-    unit = math.ldexp(1.0, max(math.frexp(largest)[1], -100) - BITS)
+
+    total: npt.NDArray[np.int64]
+    products: npt.NDArray[np.int64]
+
+    def plus(self, other: Sums) -> Sums:
+        """The sums over the rows of both."""
+        return Sums(self.total + other.total, self.products + other.products)
+
+    def minus(self, other: Sums) -> Sums:
+        """The sums without the rows of ``other``."""
+        return Sums(self.total - other.total, self.products - other.products)
+
+
+def sums(Y: npt.NDArray[np.float32]) -> Sums:
+    """The sums over the rows of ``Y`` (N, D), unit rows: the same on any machine."""
+    D = Y.shape[1]
+    total, products = np.zeros(D, np.int64), np.zeros((D, D), np.int64)
     ones = np.ones(BLOCK)
-    for at in range(0, N, BLOCK):
+    for at in range(0, len(Y), BLOCK):
         block = Y[at : at + BLOCK]
-        whole = np.rint(block * np.float32(1.0 / unit)).astype(np.float64)
-        total += ones[: len(block)] @ whole
-        products += whole.T @ whole
-    mean = total * unit / N
-    covariance = products * (unit * unit / N) - np.outer(mean, mean)
+        whole = np.rint(block * np.float32(1 << BITS)).astype(np.float64)
+        total += (ones[: len(block)] @ whole).astype(np.int64)
+        products += (whole.T @ whole).astype(np.int64)
+    return Sums(total, products)
+
+
+def moments(
+    of: Sums, rows: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean μ (D,) and covariance Σ (D, D) (division by N) of ``rows`` rows from their sums.
+
+    Zeros when there are no rows.
+    """
+    unit = 1.0 / (1 << BITS) / max(rows, 1)
+    mean = of.total * unit
+    covariance = of.products * (unit / (1 << BITS)) - np.outer(mean, mean)
     return mean, covariance
 
 

@@ -30,10 +30,11 @@ def _holder(root: Path) -> str:
 
 
 @contextmanager
-def writer_lock(root: Path, timeout: float) -> Iterator[None]:
+def writer_lock(root: Path, timeout: float) -> Iterator[bool]:
     """Hold the store's writer lock, waiting up to ``timeout`` seconds for it.
 
-    The lock is an flock, so it ends with its process however that ends.
+    The lock is an flock, so it ends with its process however that ends. The block is told
+    whether the writer before ended well; if not, files of it may lie about.
 
     Raises:
         LockedError: another process still holds it after ``timeout`` seconds.
@@ -48,6 +49,7 @@ def writer_lock(root: Path, timeout: float) -> Iterator[None]:
                 f"{root}: {_holder(root)} is writing and did not finish within {timeout:g} s: "
                 "wait for it, or pass a longer lock_timeout"
             ) from error
+    clean = not (root / _HOLDER_NAME).exists()
     try:
         # beside the lock, whose own file the library empties whenever somebody tries it
         holder = {
@@ -57,7 +59,7 @@ def writer_lock(root: Path, timeout: float) -> Iterator[None]:
         }
         with suppress(OSError):  # only a courtesy: what is written next tells of a full disk
             (root / _HOLDER_NAME).write_text(json.dumps(holder), encoding="utf-8")
-        yield
+        yield clean
     finally:
         with suppress(OSError):
             (root / _HOLDER_NAME).unlink(missing_ok=True)

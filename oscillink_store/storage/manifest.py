@@ -10,12 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from oscillink_store.errors import DiskError, FormatError, IntegrityError, NotAStoreError
+from oscillink_store.errors import (
+    DiskError,
+    FormatError,
+    IntegrityError,
+    MissingError,
+    NotAStoreError,
+)
 from oscillink_store.storage.files import replace_durably, replacing, sha256, sync_directory
 
 __all__ = [
@@ -24,15 +31,16 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "TableEntry",
-    "damage",
     "is_store",
     "manifest_path",
+    "manifests_on_disk",
     "publish",
     "read_current",
-    "require_whole",
+    "read_manifest",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_OLDEST_READ = 2
 CURRENT_NAME = "CURRENT"
 _FOLDER = "manifests"
 _MANIFEST_NAME = re.compile(rf"{_FOLDER}/[0-9]+\.json")
@@ -41,17 +49,26 @@ _KNOWN_FEATURES: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """One file of a generation: path relative to the store, size in bytes, hex SHA-256."""
+    """One file of a generation: path relative to the store, size in bytes, hex SHA-256.
+
+    ``modified`` is the time of its last change in nanoseconds. No file ever changes once
+    written, so one that still has its size and time need not be read to be trusted.
+    """
 
     path: str
     bytes: int
     sha256: str
+    modified: int
 
     @classmethod
     def of(cls, root: Path, path: Path) -> FileEntry:
         """The entry of a file as it is now."""
+        status = path.stat()
         return cls(
-            path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256(path)
+            path=path.relative_to(root).as_posix(),
+            bytes=status.st_size,
+            sha256=sha256(path),
+            modified=status.st_mtime_ns,
         )
 
 
@@ -73,11 +90,13 @@ class Manifest:
     created: str
     tables: Mapping[str, TableEntry]
     segments: Mapping[str, FileEntry]
+    """By name: ``parts/<first slot>/arrays`` and ``.../rows``; ``lattice``, ``near`` and the
+    runs ``corrections/<generation>``, ``arrivals/<generation>`` over them, the oldest first
+    when sorted; ``dead``, ``moments``, ``facets``."""
     fields: Mapping[str, Any]
     parameters: Mapping[str, Any]
     embedder: Mapping[str, Any] | None
     dimension: int | None
-    fulltext: Mapping[str, Any]
     statistics: Mapping[str, Any]
     receipts: Mapping[str, Any]
     """Of the receipts folded into receipts.lance: ``seal`` over all of them in order, and
@@ -94,8 +113,10 @@ class Manifest:
         ]
 
     def to_bytes(self) -> bytes:
-        """The manifest as stable, human-readable JSON."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode() + b"\n"
+        """The manifest as stable, human-readable JSON with a checksum of its own."""
+        values = asdict(self)
+        values["checksum"] = _checksum(values)
+        return json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, content: bytes, path: Path) -> Manifest:
@@ -107,11 +128,22 @@ class Manifest:
         """
         try:
             raw = json.loads(content)
+            checksum = raw.pop("checksum", None)
             version = raw["format_version"]
             if not isinstance(version, int) or version > FORMAT_VERSION:
                 raise FormatError(
                     f"{path}: the store has format version {version}, this release reads up "
                     f"to {FORMAT_VERSION}: upgrade oscillink-store"
+                )
+            if version < _OLDEST_READ:
+                raise FormatError(
+                    f"{path}: the store has format version {version}, from before the first "
+                    "release: ingest its texts into a new store"
+                )
+            if checksum != _checksum(raw):
+                raise IntegrityError(
+                    f"{path} is not what was written (checksum differs): "
+                    "restore the folder from a backup"
                 )
             unknown = [
                 name
@@ -141,27 +173,8 @@ class Manifest:
             ) from error
 
 
-def damage(root: Path, entry: FileEntry) -> str | None:
-    """What is wrong with a file, read whole; None when it is what was written."""
-    path = root / entry.path
-    try:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            return f"{path} has {size} bytes where {entry.bytes} were written"
-        if sha256(path) != entry.sha256:
-            return f"{path} is not what was written: its checksum differs"
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    return None
-
-
-def require_whole(root: Path, entries: Iterable[FileEntry]) -> None:
-    """Raise IntegrityError for the first file that is not what was written."""
-    for entry in entries:
-        if problem := damage(root, entry):
-            raise IntegrityError(f"{problem}: restore the folder from a backup")
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def is_store(root: Path) -> bool:
@@ -172,6 +185,35 @@ def is_store(root: Path) -> bool:
 def manifest_path(root: Path, generation: int) -> Path:
     """Where a generation's manifest lies."""
     return root / _FOLDER / f"{generation:010d}.json"
+
+
+def manifests_on_disk(root: Path) -> list[int]:
+    """The generations that have a manifest, ascending; not all of them need be whole."""
+    names = (path.stem for path in (root / _FOLDER).glob("*.json"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def read_manifest(root: Path, generation: int) -> Manifest:
+    """The manifest of any generation that is still there.
+
+    Raises:
+        MissingError: it is not there.
+        IntegrityError, FormatError: see :meth:`Manifest.from_bytes`.
+    """
+    path = manifest_path(root, generation)
+    try:
+        status = path.stat()
+        return _parsed(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise MissingError(
+            f"generation {generation} of {root} is not there: it has "
+            f"{', '.join(map(str, manifests_on_disk(root)))}"
+        ) from error
+
+
+@lru_cache(maxsize=16)
+def _parsed(path: Path, _modified: int, _size: int) -> Manifest:
+    return Manifest.from_bytes(path.read_bytes(), path)
 
 
 def publish(

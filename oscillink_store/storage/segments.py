@@ -1,15 +1,22 @@
-"""Segments: the derived arrays and rows of one generation, memory-mapped.
+"""Segments: arrays, rows and small values derived from the tables, memory-mapped.
 
-Arrays are ``.npy``, rows are an uncompressed Arrow IPC file, small values are JSON. All can
-be rebuilt from ``anchors.lance``; each is named in the manifest with its checksum.
+Rows are an uncompressed Arrow IPC file, small values JSON. The arrays of a segment stand one
+after another in the ``.npy`` format, each from a multiple of 64 bytes, where a cache line and
+a vector register begin; the first lists the names of the others. All can be rebuilt from
+``anchors.lance``; each file is named in the manifest with its checksum and never changes once
+written.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import mmap
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,82 +26,97 @@ from oscillink_store.errors import IntegrityError
 from oscillink_store.storage.files import sync_all
 from oscillink_store.storage.manifest import FileEntry
 
-__all__ = ["FOLDER", "open_array", "open_json", "open_rows", "write_segments"]
+__all__ = ["FOLDER", "Segments", "open_arrays", "open_json", "open_rows", "write_segments"]
 
 FOLDER = "segments"
 _ROWS_PER_BATCH = 131_072
+_ALIGNMENT = 64
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def write_segments(
-    root: Path,
-    generation: int,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    rows: pa.Table,
-    values: Mapping[str, Any],
-) -> dict[str, FileEntry]:
-    """Write one generation's segments durably and return their manifest entries."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segments:
+    """New segments by name, each either named arrays, rows or a JSON value."""
+
+    arrays: Mapping[str, Arrays] = field(default_factory=dict)
+    rows: Mapping[str, pa.Table] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_segments(root: Path, generation: int, segments: Segments) -> dict[str, FileEntry]:
+    """Write new segments of a generation durably and return their manifest entries."""
     folder = root / FOLDER / f"{generation:010d}"
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
-    for name, array in arrays.items():
-        paths[name] = folder / f"{name}.npy"
-        with paths[name].open("wb") as file:
-            np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    paths["rows"] = folder / "rows.arrow"
-    with pa.OSFile(str(paths["rows"]), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-        # few large batches: a row is then found without copying its column together
-        writer.write_table(rows.combine_chunks(), max_chunksize=_ROWS_PER_BATCH)
-    for name, value in values.items():
-        paths[name] = folder / f"{name}.json"
-        paths[name].write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+    def path_of(name: str, suffix: str) -> Path:
+        paths[name] = folder / f"{name.replace('/', '-')}{suffix}"
+        return paths[name]
+
+    for name, arrays in segments.arrays.items():
+        _write_arrays(path_of(name, ".npys"), arrays)
+    for name, rows in segments.rows.items():
+        _write_rows(path_of(name, ".arrow"), rows)
+    for name, value in segments.values.items():
+        content = json.dumps(value, ensure_ascii=False)
+        path_of(name, ".json").write_text(content, encoding="utf-8")
     sync_all([*paths.values(), folder, folder.parent])
     return {name: FileEntry.of(root, path) for name, path in paths.items()}
 
 
-def _checked(root: Path, entry: FileEntry) -> Path:
-    # A size costs nothing to compare at every open; full checksums are for verify().
+def _write_arrays(path: Path, arrays: Arrays) -> None:
+    names = np.frombuffer(json.dumps(list(arrays)).encode(), np.uint8)
+    with path.open("wb") as file:
+        for array in (names, *arrays.values()):
+            file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _write_rows(path: Path, rows: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        # few large batches: a row is then found without copying its column together
+        writer.write_table(rows.combine_chunks(), max_chunksize=_ROWS_PER_BATCH)
+
+
+def open_arrays(root: Path, entry: FileEntry) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a segment by name, memory-mapped and read-only."""
     path = root / entry.path
     try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise IntegrityError(f"{path} is missing: restore the folder from a backup") from error
-    if size != entry.bytes:
-        raise IntegrityError(
-            f"{path} has {size} bytes where {entry.bytes} were written: "
-            "restore the folder from a backup"
-        )
-    return path
-
-
-def open_array(root: Path, entry: FileEntry) -> npt.NDArray[Any]:
-    """One array, memory-mapped and read-only."""
-    path = _checked(root, entry)
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            names = json.loads(_next_array(file, mapped).tobytes())
+            return {name: _next_array(file, mapped) for name in names}
     except (ValueError, OSError) as error:
-        raise IntegrityError(
-            f"{path} is not what was written: restore the folder from a backup"
-        ) from error
-    return np.asarray(array)
+        raise _unreadable(path) from error
+
+
+def _next_array(file: BinaryIO, mapped: mmap.mmap) -> npt.NDArray[Any]:
+    file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    array = np.frombuffer(mapped, dtype, math.prod(shape), file.tell()).reshape(shape)
+    file.seek(array.nbytes, os.SEEK_CUR)
+    return array
 
 
 def open_rows(root: Path, entry: FileEntry) -> pa.Table:
-    """The rows, memory-mapped: columns are views into the file."""
-    path = _checked(root, entry)
+    """The rows of a segment, memory-mapped: columns are views into the file."""
+    path = root / entry.path
     try:
         return pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
-    except pa.ArrowInvalid as error:
-        raise IntegrityError(
-            f"{path} is not what was written: restore the folder from a backup"
-        ) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path) from error
 
 
 def open_json(root: Path, entry: FileEntry) -> Any:
     """One small JSON value."""
-    path = _checked(root, entry)
+    path = root / entry.path
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(
-            f"{path} is not what was written: restore the folder from a backup"
-        ) from error
+    except (ValueError, OSError) as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path} is not what was written: restore the folder from a backup")

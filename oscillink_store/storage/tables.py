@@ -6,15 +6,15 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from lance.query import MatchQuery
 
 from oscillink_store.errors import IntegrityError, OscillinkError, QueryError
 from oscillink_store.storage.files import (
@@ -23,16 +23,16 @@ from oscillink_store.storage.files import (
     plain_words,
     sync_all,
 )
-from oscillink_store.storage.manifest import FileEntry, TableEntry, require_whole
+from oscillink_store.storage.manifest import FileEntry, TableEntry
+from oscillink_store.storage.trust import require_trusted
 
-__all__ = ["VERSION_HINT", "Table", "open_table", "write_table"]
+__all__ = ["VERSION_HINT", "Table", "TableChange", "Written", "open_table", "write_table"]
 
 _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
+_ATTEMPTS = 5
 _PREFIX = re.compile(r"^(?:Invalid user input|Schema error|LanceError\([^)]*\)|Error [a-z ]+): ")
 _INTERNAL = re.compile(r",? ?(_rowid|_rowaddr|_rowoffset|_row_\w+_at_version)(?=[,.\s]|$)")
-_FULLTEXT = "fulltext"
-_INDEX_NAME = "fulltext_idx"
 VERSION_HINT = "latest_version_hint.json"
 """The one file of Lance that is written again and again, and only a hint."""
 
@@ -75,10 +75,18 @@ class Table:
         """The number of rows."""
         return int(self._dataset.count_rows())
 
-    def row_ids(self) -> npt.NDArray[np.uint64]:
-        """The stable row ids in scan order, ascending."""
-        table = self._dataset.scanner(columns=[], with_row_id=True).to_table()
-        ids: npt.NDArray[np.uint64] = table["_rowid"].to_numpy()
+    @property
+    def fragments(self) -> list[int]:
+        """How many rows each fragment was written with, in scan order."""
+        return [int(part.physical_rows) for part in self._dataset.get_fragments()]
+
+    def row_ids(self, last: int | None = None) -> npt.NDArray[np.uint64]:
+        """The stable row ids in scan order, ascending; of the ``last`` fragments or of all."""
+        parts = None if last is None else self._dataset.get_fragments()[-last:]
+        if last == 0:
+            return np.empty(0, np.uint64)
+        scanner = self._dataset.scanner(columns=[], with_row_id=True, fragments=parts)
+        ids: npt.NDArray[np.uint64] = scanner.to_table()["_rowid"].to_numpy()
         return ids
 
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
@@ -100,25 +108,6 @@ class Table:
         table = self._scan(where, columns=[], with_row_id=True)
         ids: npt.NDArray[np.uint64] = table["_rowid"].to_numpy()
         return ids
-
-    def search_text(
-        self, words: str, limit: int, where: str | None = None
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-        """Row ids and BM25 scores of up to ``limit`` full-text matches, best first.
-
-        Raises:
-            QueryError: the predicate cannot be used.
-            IntegrityError: a file is damaged.
-        """
-        table = self._scan(
-            where,
-            columns=["_score"],
-            full_text_query=MatchQuery(words, _FULLTEXT),  # a string in quotes would be a phrase
-            limit=limit,
-            with_row_id=True,
-            prefilter=where is not None,
-        )
-        return table["_rowid"].to_numpy(), table["_score"].to_numpy()
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All rows, batch by batch.
@@ -170,100 +159,101 @@ class Table:
         return sorted(names)
 
 
-def open_table(path: Path, version: int) -> Table:
-    """Open a table at one version.
+def open_table(root: Path, name: str, entry: TableEntry) -> Table:
+    """Open a table at the version that a manifest names.
 
     Raises:
-        IntegrityError: the table or that version of it is missing or unreadable.
+        IntegrityError: a file of that version is missing or is not what was written.
     """
+    path = root / f"{name}.lance"
+    require_trusted(root, entry.files)
     try:
         with panics_as_errors():
-            dataset = lance.dataset(str(path), version=version, session=_shared_session())
+            dataset = lance.dataset(str(path), version=entry.version, session=_shared_session())
     except (ValueError, OSError) as error:
         raise IntegrityError(
-            f"{path} cannot be opened at version {version}: restore the folder from a backup"
+            f"{path} cannot be opened at version {entry.version}: restore the folder from a backup"
         ) from error
     return Table(path, dataset)
 
 
-def write_table(
-    root: Path,
-    name: str,
-    before: TableEntry | None,
-    rows: pa.Table,
-    *,
-    removed: npt.NDArray[np.uint64] | None = None,
-    fulltext: bool = False,
-) -> Table:
-    """Write a new version of a table and return it, opened.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableChange:
+    """What becomes of a table: first rows go, then rows come, then fragments are merged.
 
-    Args:
-        root: The store.
-        name: The table's name.
-        before: The live version to build on, which is the latest one; None to create the table.
-        rows: Rows to append, with every column of the table; columns that it lacks are null
-            in its older rows, and its older values are cast to the types of ``rows``.
-        removed: Row ids to delete first.
-        fulltext: Whether to index the column ``fulltext``.
+    ``removed`` are row ids. ``rows`` have every column of the table, in its types; columns
+    that it lacks are null in its older rows. ``overwrite`` makes ``rows`` all that there is,
+    whatever columns and types the table had. ``compact`` merges fragments of fewer rows.
+    """
+
+    rows: pa.Table | None = None
+    removed: npt.NDArray[np.uint64] | None = None
+    overwrite: bool = False
+    compact: int = 0
+
+
+class Written(NamedTuple):
+    """A new version of a table, and the row ids of what was appended."""
+
+    table: Table
+    row_ids: npt.NDArray[np.uint64]
+
+
+def write_table(root: Path, name: str, before: TableEntry | None, change: TableChange) -> Written:
+    """Write a new version of a table, creating the table when there is none.
 
     Raises:
         IntegrityError: a file of the older rows is damaged and would be rewritten, or the
             table has a later version.
     """
     path = root / f"{name}.lance"
+    rows = change.rows
     if before is None:
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted first commit left
         dataset = lance.write_dataset(rows, str(path), mode="create", enable_stable_row_ids=True)
+        appended = len(dataset.get_fragments())
+    elif change.overwrite:
+        dataset = lance.write_dataset(rows, _latest(path, before), mode="overwrite")
+        appended = len(dataset.get_fragments())
     else:
-        dataset = lance.dataset(str(path), version=before.version)
-        if dataset.latest_version != before.version:  # an append would go on top of that
-            raise IntegrityError(
-                f"{path} has version {dataset.latest_version} where {before.version} is the live "
-                "one: remove what another program wrote there"
-            )
-        if removed is not None and len(removed):
-            dataset.delete(f"_rowid IN ({', '.join(map(str, removed.tolist()))})")
-        known = dataset.schema
-        if any(column.type != rows.schema.field(column.name).type for column in known):
-            require_whole(root, before.files)  # the damage would get a checksum of its own
-            dataset = lance.write_dataset(
-                _recast(dataset, rows.schema), str(path), mode="overwrite",
-                enable_stable_row_ids=True,
-            )  # fmt: skip
-        elif extra := [column for column in rows.schema if column.name not in known.names]:
-            dataset.add_columns(pa.schema(extra))
-        if rows.num_rows:
+        dataset = _latest(path, before)
+        if change.removed is not None and len(change.removed):
+            dataset.delete(f"_rowid IN ({', '.join(map(str, change.removed.tolist()))})")
+        known = len(dataset.get_fragments())
+        if rows is not None and rows.num_rows:
+            names = dataset.schema.names
+            if extra := [column for column in rows.schema if column.name not in names]:
+                dataset.add_columns(pa.schema(extra))
             aligned = rows.select(dataset.schema.names)
-            dataset = lance.write_dataset(aligned, str(path), mode="append")
-    if fulltext:
-        dataset.create_scalar_index(
-            _FULLTEXT,
-            "INVERTED",
-            name=_INDEX_NAME,
-            replace=True,
-            with_position=False,
-            stem=False,
-            remove_stop_words=True,
-            ascii_folding=True,
-            lower_case=True,
-        )
+            dataset = lance.write_dataset(aligned, dataset, mode="append")
+        appended = len(dataset.get_fragments()) - known
     # not through the shared session: this version is not live yet and may never be
-    return Table(path, lance.dataset(str(path)))
+    row_ids = Table(path, dataset).row_ids(appended)
+    if change.compact:
+        require_trusted(root, before.files if before else ())  # damage would get a new checksum
+        _compact(dataset, change.compact)
+    return Written(Table(path, lance.dataset(str(path))), row_ids)
 
 
-def _recast(dataset: lance.LanceDataset, schema: pa.Schema) -> pa.RecordBatchReader:
-    # All rows in the types of ``schema``, batch by batch: Lance itself changes only some types.
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in dataset.scanner().to_batches():
-            columns = [
-                batch.column(field.name).cast(field.type)
-                if field.name in batch.schema.names
-                else pa.nulls(batch.num_rows, field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+def _latest(path: Path, before: TableEntry) -> lance.LanceDataset:
+    dataset = lance.dataset(str(path), version=before.version)
+    if dataset.latest_version != before.version:  # an append would go on top of that
+        raise IntegrityError(
+            f"{path} has version {dataset.latest_version} where {before.version} is the live "
+            "one: remove what another program wrote there"
+        )
+    return dataset
 
-    return pa.RecordBatchReader.from_batches(schema, batches())
+
+def _compact(dataset: lance.LanceDataset, below: int) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            dataset.optimize.compact_files(target_rows_per_fragment=below)
+        except OSError:  # told to be tried again after deletes
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _query_error(where: str, words: str) -> QueryError:

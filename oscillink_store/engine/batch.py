@@ -1,0 +1,262 @@
+"""A batch held against a generation, and its commit: rows that come, anchors that go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from oscillink_store.embed.protocol import Embedder
+from oscillink_store.engine.compact import compact, widened
+from oscillink_store.engine.fold import prepare_fold
+from oscillink_store.engine.plan import plan
+from oscillink_store.engine.row_vectors import unit_vectors
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import EmbedderError, InputError
+from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Fields, IngestReport
+from oscillink_store.receipts.canonical import digest
+from oscillink_store.receipts.content import ingest_content
+from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.storage.commit import Change, commit
+from oscillink_store.storage.lock import writer_lock
+from oscillink_store.storage.manifest import Manifest, read_current
+from oscillink_store.storage.schemas import conform, merge_metadata, metadata_schema
+from oscillink_store.storage.wal import Ledger
+
+__all__ = ["Batch", "Clock", "Progress", "Writer", "compare", "silent", "writing"]
+
+Progress = Callable[[str, int, int | None], None]
+Slots = npt.NDArray[np.int64]
+
+_EMBED_BATCH = 256
+
+
+class Clock:
+    """Wall seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def total(self) -> dict[str, float]:
+        """Every stage, and the time since the clock was made."""
+        whole = time.perf_counter() - self._started
+        return {name: round(value, 4) for name, value in (*self.seconds.items(), ("total", whole))}
+
+
+def silent(stage: str, done: int, total: int | None) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Rows that are new to a generation, the anchors that they replace, and those deleted.
+
+    ``replaced`` and ``deleted`` are slots, ascending.
+    """
+
+    fresh: pa.Table
+    replaced: Slots
+    deleted: Slots
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything comes or goes."""
+        return self.fresh.num_rows > 0 or len(self.deleted) > 0
+
+
+def compare(snapshot: Snapshot, incoming: pa.Table) -> Batch:
+    """Find the rows that change something.
+
+    A row whose id and content are in the store already is left alone; one whose id is there
+    with other content replaces it.
+
+    Raises:
+        InputError: a metadata column of the store cannot take the batch's type or value.
+    """
+    metadata = incoming.select(metadata_schema(incoming.schema).names)
+    # here, where rows still have the numbers that they have in their source
+    conform(metadata, merge_metadata(metadata_schema(snapshot.schema), metadata.schema))
+    slots = snapshot.find_ids(incoming["id"].to_pylist())
+    known = np.flatnonzero(slots >= 0)
+    digests = pa.array(snapshot.values("digest", slots[known]), pa.binary())
+    given = incoming["digest"].cast(pa.binary()).take(pa.array(known)).combine_chunks()
+    same = np.asarray(pc.equal(digests, given).to_numpy(zero_copy_only=False), np.bool_)
+    fresh = np.ones(incoming.num_rows, np.bool_)
+    fresh[known[same]] = False
+    return Batch(
+        fresh=incoming.filter(pa.array(fresh)),
+        replaced=np.sort(slots[known[~same]]),
+        deleted=np.empty(0, np.int64),
+        added=incoming.num_rows - len(known),
+        updated=int((~same).sum()),
+        unchanged=int(same.sum()),
+    )
+
+
+class Writer:
+    """Whoever holds the writer's lock: turns batches into generations, one after another."""
+
+    def __init__(self, root: Path, ledger: Ledger, *, clean: bool) -> None:
+        self.root = root
+        self.snapshot = Snapshot(root, read_current(root))
+        self._ledger = ledger
+        self._clean = clean
+
+    def apply(
+        self,
+        batch: Batch,
+        *,
+        fields: Fields,
+        embedder: Embedder | None,
+        report: Progress,
+        clock: Clock,
+        beside: Sequence[Change] = (),
+    ) -> IngestReport:
+        """Commit a batch; ``beside`` are changes of other tables in the same commit."""
+        with clock.stage("embed"):
+            batch = _with_vectors(batch, embedder, report)
+        schema = widened(self.snapshot, batch.fresh)
+        if schema is not None:  # the old rows take their wider types in a commit of their own
+            self.commit([compact(self.snapshot, schema)], lambda manifest: None)
+        with clock.stage("lattice"):
+            change = plan(
+                self.snapshot,
+                batch.fresh,
+                np.sort(np.concatenate([batch.replaced, batch.deleted])),
+                fields=fields,
+                parameters=self.snapshot.parameters,
+                embedder=_embedder_entry(self.snapshot.manifest, embedder),
+                progress=report,
+            )
+        with clock.stage("commit"):
+            report("commit", 0, None)
+            receipts: list[Receipt] = []
+            manifest = self.commit(
+                [change, *beside],
+                # before the swap, so that no generation goes live without its receipt
+                lambda manifest: receipts.append(self._ledger.record(_content(manifest, batch))),
+            )
+        return report_of(manifest, batch, clock, receipts[0])
+
+    def commit(
+        self, changes: Sequence[Change], before_swap: Callable[[Manifest], object]
+    ) -> Manifest:
+        """Make the next generation live, folding receipts along when that is due."""
+        self._ledger.rotate()
+        fold = prepare_fold(self.root, self.snapshot.manifest)
+        manifest = commit(
+            self.root,
+            self.snapshot.manifest,
+            [*changes, *([fold.change] if fold else [])],
+            before_swap,
+            clean=self._clean,
+        )
+        self._clean = True
+        if fold is not None:
+            fold.finish()
+        self.snapshot = Snapshot(self.root, manifest)
+        return manifest
+
+
+@contextmanager
+def writing(root: Path, ledger: Ledger, lock_timeout: float) -> Iterator[Writer]:
+    """Hold the writer's lock.
+
+    Raises:
+        LockedError: another process is writing.
+    """
+    with writer_lock(root, lock_timeout) as clean:
+        yield Writer(root, ledger, clean=clean)
+
+
+def report_of(
+    manifest: Manifest, batch: Batch, clock: Clock, receipt: Receipt | None
+) -> IngestReport:
+    """What a batch did, for the caller."""
+    return IngestReport(
+        generation=manifest.generation,
+        added=batch.added,
+        updated=batch.updated,
+        unchanged=batch.unchanged,
+        deleted=len(batch.deleted),
+        anchors=manifest.statistics["anchors"],
+        edges=manifest.statistics["edges"],
+        dangling_links=manifest.statistics["dangling_links"],
+        seconds=clock.total(),
+        receipt=receipt,
+    )
+
+
+def _with_vectors(batch: Batch, embedder: Embedder | None, report: Progress) -> Batch:
+    # Only rows that are new to the store are embedded.
+    fresh = batch.fresh
+    if "vector" in fresh.schema.names or embedder is None or fresh.num_rows == 0:
+        return batch
+    texts = fresh["fulltext"].to_pylist()
+    vectors = np.empty((len(texts), embedder.dimension), np.float32)
+    for start in range(0, len(texts), _EMBED_BATCH):
+        part = texts[start : start + _EMBED_BATCH]
+        vectors[start : start + len(part)] = embedder.embed(part)
+        report("embed", start + len(part), len(texts))
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
+    try:
+        unit = unit_vectors(column, embedder.dimension, _at)
+    except InputError as error:
+        raise EmbedderError(
+            f"embedder {embedder.name!r}: the vector of text {error.row} {error}"
+        ) from error
+    column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), embedder.dimension)
+    return replace(batch, fresh=fresh.append_column("vector", column))
+
+
+def _at(row: int | None, problem: str) -> InputError:
+    return InputError(problem, row=row)
+
+
+def _embedder_entry(manifest: Manifest, embedder: Embedder | None) -> dict[str, Any] | None:
+    if embedder is None:
+        return None if manifest.embedder is None else dict(manifest.embedder)
+    return {"name": embedder.name, "dimension": embedder.dimension}
+
+
+def _content(manifest: Manifest, batch: Batch) -> dict[str, Any]:
+    written = {
+        "tables": {name: [file.sha256 for file in table.files]
+                   for name, table in manifest.tables.items() if name != "receipts"},
+        "segments": {name: file.sha256 for name, file in manifest.segments.items()},
+    }  # fmt: skip
+    return ingest_content(
+        generation=manifest.generation,
+        parent=manifest.parent,
+        batch=digest(written),
+        added=batch.added,
+        updated=batch.updated,
+        unchanged=batch.unchanged,
+        deleted=len(batch.deleted),
+        anchors=manifest.statistics["anchors"],
+        edges=manifest.statistics["edges"],
+        embedder=None if manifest.embedder is None else manifest.embedder["name"],
+        dimension=manifest.dimension,
+        parameters=manifest.parameters,
+        parameter_version=PARAMETER_VERSION,
+        kernel_version=KERNEL_VERSION,
+    )

@@ -1,0 +1,220 @@
+"""Everything that only reads: the live generation's readers and those of pinned ones."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from oscillink_store.engine.ask import build_query
+from oscillink_store.engine.predicate import predicate
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import ClosedError, IntegrityError, QueryError
+from oscillink_store.model import Parameters, SearchResult
+from oscillink_store.storage.schemas import RESERVED_COLUMNS, anchors_schema
+from oscillink_store.storage.wal import Ledger
+
+if TYPE_CHECKING:
+    from oscillink_store.embed.protocol import Embedder
+
+__all__ = ["Reader"]
+
+_ATTEMPTS = 5
+
+
+class Reader(ABC):
+    """Searches and reads one generation after another, as :meth:`current` gives them."""
+
+    def __init__(
+        self, path: Path, ledger: Ledger, executor: Executor, parameters: Parameters
+    ) -> None:
+        self.path = path
+        self.parameters = parameters
+        self._ledger = ledger
+        self._executor = executor
+        self._closed = False
+
+    @abstractmethod
+    def current(self) -> Snapshot:
+        """The generation to read.
+
+        Raises:
+            ClosedError: it has been closed.
+        """
+
+    @abstractmethod
+    def _embedder_for(self, snapshot: Snapshot) -> Embedder | None:
+        """The embedder that goes with a generation."""
+
+    def __len__(self) -> int:
+        return len(self.current())
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that is read."""
+        return self.current().generation
+
+    @property
+    def dimension(self) -> int | None:
+        """D of the embeddings; None in a store without anchors."""
+        return self.current().manifest.dimension
+
+    @property
+    def has_embedder(self) -> bool:
+        """Whether texts can be turned into vectors."""
+        return self._embedder_for(self.current()) is not None
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        vector: npt.ArrayLike | None = None,
+        k: int = 10,
+        where: str | None = None,
+        label: str | None = None,
+        parameters: Parameters | None = None,
+    ) -> SearchResult:
+        """The ranked coherent set for a question, with its receipt.
+
+        Args:
+            text: The question. With an embedder it is searched by meaning and by words;
+                without one, and without ``vector``, by words alone.
+            vector: The question's embedding (D,); any length but zero, it is normalized.
+            k: How many hits at most.
+            where: A SQL predicate over the metadata; anchors that fail it neither rank nor
+                carry evidence.
+            label: A note of yours, kept in the receipt.
+            parameters: Ranking constants for this search, in place of the store's.
+
+        Raises:
+            QueryError: an argument cannot be used.
+            ClosedError: the store has been closed.
+        """
+        from oscillink_store.engine.search import answer  # compiled kernels, on first use
+
+        def run(snapshot: Snapshot) -> SearchResult:
+            query = build_query(
+                snapshot, self._embedder_for(snapshot), text, vector, k=k, where=where,
+                label=label, parameters=parameters or self.parameters,
+            )  # fmt: skip
+            return answer(snapshot, query, self._ledger, self._executor)
+
+        return self._answered(run)
+
+    def rerank(
+        self,
+        ids: str | Sequence[str],
+        text: str | None = None,
+        *,
+        vector: npt.ArrayLike | None = None,
+        k: int = 10,
+        label: str | None = None,
+    ) -> SearchResult:
+        """Rank exactly the anchors named by ``ids``; the lattice is theirs alone.
+
+        Raises:
+            MissingError: an id is not in the store.
+            QueryError: an argument cannot be used.
+        """
+        from oscillink_store.engine.search import answer  # compiled kernels, on first use
+
+        wanted = [ids] if isinstance(ids, str) else list(ids)
+
+        def run(snapshot: Snapshot) -> SearchResult:
+            query = build_query(
+                snapshot, self._embedder_for(snapshot), text, vector, k=k, where=None,
+                label=label, parameters=self.parameters,
+                only=np.unique(snapshot.slots_of_ids(wanted)),
+            )  # fmt: skip
+            return answer(snapshot, query, self._ledger, self._executor)
+
+        return self._answered(run)
+
+    def _answered(self, run: Callable[[Snapshot], SearchResult]) -> SearchResult:
+        for attempt in range(_ATTEMPTS):
+            snapshot = self.current()
+            try:
+                return run(snapshot)
+            except IntegrityError:
+                # a writer may have taken away files that were not open yet
+                if attempt == _ATTEMPTS - 1 or self.current() is snapshot:
+                    raise
+            except RuntimeError as error:  # the executor refuses once another thread closed it
+                if self._closed:
+                    raise ClosedError(
+                        f"{self.path}: the store is closed: connect to it again"
+                    ) from error
+                raise
+        raise AssertionError("unreachable")
+
+    def get(self, ids: str | Sequence[str]) -> list[dict[str, Any]]:
+        """Anchors by id, in the order asked for, vectors included.
+
+        Raises:
+            MissingError: an id is not in the store.
+        """
+        snapshot = self.current()
+        rows = snapshot.slots_of_ids([ids] if isinstance(ids, str) else list(ids))
+        columns = {
+            name: snapshot.values(name, rows) for name in snapshot.schema.names if name != "digest"
+        }
+        vectors = snapshot.vectors(rows) if len(rows) else np.empty((0, 0))
+        return [
+            {name: values[place] for name, values in columns.items()} | {"vector": vectors[place]}
+            for place in range(len(rows))
+        ]
+
+    def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """Anchors as an Arrow table, all of them or those that satisfy ``where``.
+
+        Raises:
+            QueryError: a column is unknown or the predicate cannot be used.
+        """
+        snapshot = self.current()
+        schema = (
+            snapshot.anchors.schema
+            if len(snapshot)
+            else anchors_schema(snapshot.manifest.dimension)
+        )
+        names = [name for name in schema.names if name not in RESERVED_COLUMNS]
+        for name in columns or ():
+            if name not in names:
+                raise QueryError(f"columns: {name!r} is not among {', '.join(names)}")
+        wanted = names if columns is None else list(columns)
+        condition = None if where is None else predicate(where)
+        if len(snapshot) == 0:
+            return schema.empty_table().select(wanted)
+        return snapshot.anchors.read(wanted, condition)
+
+    def edges(self) -> pa.Table:
+        """The lattice as a table: source, target (ids), relation and raw weight.
+
+        Each undirected edge stands once, its source the anchor that was stored first.
+        """
+        from oscillink_store.engine.views import edge_table
+
+        return edge_table(self.current())
+
+    def summaries(self) -> pa.Table:
+        """The summary nodes; a flat lattice has none."""
+        from oscillink_store.engine.views import summary_table
+
+        self.current()  # a closed store answers nothing
+        return summary_table()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and sizes of the live generation, as plain JSON values."""
+        from oscillink_store.engine.views import statistics
+
+        return statistics(self.current())

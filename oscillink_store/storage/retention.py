@@ -1,0 +1,196 @@
+"""Which generations stay on disk: the newest, those with a tag, and those that are pinned.
+
+A tag is a file that names a generation. A pin is a file that its reader keeps locked: it ends
+with its process, however that ends. Whatever belongs to no generation that stays is removed
+by the writer.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Set
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from oscillink_store.errors import IntegrityError, MissingError, QueryError
+from oscillink_store.storage.files import disk_errors, replace_durably, sync_directory
+from oscillink_store.storage.manifest import (
+    Manifest,
+    manifest_path,
+    manifests_on_disk,
+    read_manifest,
+)
+from oscillink_store.storage.segments import FOLDER
+from oscillink_store.storage.tables import VERSION_HINT
+
+__all__ = ["pinned", "remove_tag", "sweep", "sweep_orphans", "tag", "tags"]
+
+_TAGS, _PINS = "tags", "pins"
+_TAG_NAME = re.compile(r"[\w][\w.+=@-]{0,127}")
+# How many generations stay besides the live one, for readers that are just opening them.
+_BEFORE = 2
+
+
+def tags(root: Path) -> dict[str, int]:
+    """Every tag and its generation, by name.
+
+    Raises:
+        IntegrityError: a tag's file holds no generation.
+    """
+    found = {}
+    for path in sorted((root / _TAGS).glob("[!.]*")):
+        try:
+            found[path.name] = int(path.read_text(encoding="ascii"))
+        except ValueError as error:
+            raise IntegrityError(
+                f"{path} names no generation: remove the tag, or restore the folder from a backup"
+            ) from error
+    return found
+
+
+def tag(root: Path, name: str, generation: int) -> None:
+    """Keep a generation under a name; the writer's lock must be held.
+
+    Raises:
+        QueryError: the name cannot be a file's.
+        DiskError, ReadOnlyError: the tag cannot be written.
+    """
+    if not _TAG_NAME.fullmatch(name):
+        raise QueryError(
+            f"tag {name!r:.80}: use letters, digits and . + = @ _ -, the first one a letter or digit"
+        )
+    with disk_errors(root, "the tag"):
+        (root / _TAGS).mkdir(exist_ok=True)
+        sync_directory(root)
+        replace_durably(root / _TAGS / name, f"{generation}\n".encode())
+
+
+def remove_tag(root: Path, name: str) -> None:
+    """Give a tag up; its generation goes with the next sweep unless something else holds it.
+
+    Raises:
+        MissingError: there is no such tag.
+    """
+    if name not in tags(root):
+        raise MissingError(f"tag {name!r} is not in {root}: it has {sorted(tags(root)) or 'none'}")
+    with disk_errors(root, "removing the tag"):
+        (root / _TAGS / name).unlink()
+        sync_directory(root / _TAGS)
+
+
+@contextmanager
+def pinned(root: Path, generation: int) -> Iterator[None]:
+    """Keep a generation's files for as long as the block runs.
+
+    Raises:
+        MissingError: the generation is not on disk any more.
+        DiskError, ReadOnlyError: the pin cannot be written.
+    """
+    path = root / _PINS / f"{generation:010d}-{uuid.uuid4().hex}"
+    with disk_errors(root, "pinning a generation"):
+        path.parent.mkdir(exist_ok=True)
+        lock = FileLock(path, thread_local=False)
+        lock.acquire()
+    try:
+        # a writer that did not see the pin yet takes the manifest away first
+        if not manifest_path(root, generation).exists():
+            raise MissingError(
+                f"generation {generation} of {root} is gone: tag the ones that are to stay"
+            )
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def _pins(root: Path) -> set[int]:
+    held = set()
+    for path in (root / _PINS).glob("[0-9]*"):
+        try:
+            with FileLock(path, timeout=0):
+                path.unlink(missing_ok=True)  # its reader has ended
+        except Timeout:
+            held.add(int(path.name.partition("-")[0]))
+        except OSError:
+            held.add(int(path.name.partition("-")[0]))
+    return held
+
+
+def _kept(root: Path, live: Manifest) -> list[Manifest]:
+    """The manifests of every generation that stays."""
+    wanted = {live.generation, *tags(root).values(), *_pins(root)}
+    older = sorted(g for g in manifests_on_disk(root) if g < live.generation)
+    wanted.update(older[-_BEFORE:])
+    kept = [live]
+    for generation in sorted(wanted - {live.generation}):
+        with suppress(MissingError, IntegrityError):  # a damaged one keeps nothing
+            kept.append(read_manifest(root, generation))
+    return kept
+
+
+def sweep(root: Path, live: Manifest) -> int:
+    """Remove what belongs to generations that do not stay; returns how many files went.
+
+    The writer's lock must be held. Readers that have a file open or mapped keep it. What
+    cannot be removed now is removed later.
+    """
+    kept = _kept(root, live)
+    staying = {manifest.generation for manifest in kept}
+    files = {entry.path for manifest in kept for entry in manifest.files()}
+    removed = 0
+    for generation in manifests_on_disk(root):
+        if generation in staying or generation > live.generation:
+            continue
+        path = manifest_path(root, generation)
+        try:
+            content = path.read_bytes()
+            leaving = read_manifest(root, generation).files()
+            path.unlink()
+        except (OSError, IntegrityError, MissingError):
+            continue  # an orphan for sweep_orphans
+        if generation in _pins(root):  # pinned just now
+            path.write_bytes(content)
+            continue
+        for entry in leaving:
+            if entry.path not in files:
+                removed += _unlink(root / entry.path)
+        with suppress(OSError):
+            (root / FOLDER / f"{generation:010d}").rmdir()
+    return removed
+
+
+def sweep_orphans(root: Path, live: Manifest) -> int:
+    """Remove every file that no generation that stays names, as a crash leaves them.
+
+    Looks through all folders, where :func:`sweep` follows manifests. Returns how many went.
+    """
+    kept = _kept(root, live)
+    paths = {root / entry.path for manifest in kept for entry in manifest.files()}
+    paths |= {manifest_path(root, manifest.generation) for manifest in kept}
+    removed = 0
+    for folder in (root / FOLDER, *root.glob("*.lance"), root / "manifests"):
+        removed += _remove_all_but(paths, folder)
+    return removed
+
+
+def _remove_all_but(kept: Set[Path], folder: Path) -> int:
+    removed = 0
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir():
+            with suppress(OSError):
+                path.rmdir()  # fails, as it should, unless it is empty
+        elif path not in kept and path.name != VERSION_HINT:
+            removed += _unlink(path)
+    return removed
+
+
+def _unlink(path: Path) -> int:
+    try:
+        path.unlink()
+    except OSError:
+        return 0
+    return 1
