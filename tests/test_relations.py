@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import subprocess
 import sys
@@ -12,173 +11,87 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from upkeep_model import Model, Row, built, edges_of
 
-from oscillink_store.lattice.graph import Edges
-from oscillink_store.lattice.relations import MODULES, build, knn, link, mention, sequence, shared
-from oscillink_store.lattice.relations.corpus import Corpus
-from oscillink_store.model import RELATIONS, Parameters
+from oscillink_store.lattice.relations import shared
+from oscillink_store.model import IN, OUT, RELATION_MASK, RELATIONS, Parameters
 
-PARAMETERS = Parameters()
+Pairs = dict[tuple[int, int], float]
 
 
-def corpus(
+def rows(
     texts: Sequence[str] = (),
     *,
-    anchors: int | None = None,
+    count: int | None = None,
     titles: Sequence[str | None] | None = None,
     vectors: np.ndarray | None = None,
     sequences: Sequence[str | None] | None = None,
     positions: Sequence[float | None] | None = None,
     links: Sequence[Sequence[str] | None] | None = None,
-) -> Corpus:
-    columns = (texts, titles, vectors, sequences, positions, links)
-    count = anchors if anchors is not None else max(len(c) for c in columns if c is not None)
-    nothing = [None] * count
-    return Corpus(
-        anchors=count,
-        ids=[f"a{row}" for row in range(count)],
-        titles=titles or nothing,
-        texts=texts or [""] * count,
-        vectors=np.zeros((count, 2), np.float32) if vectors is None else vectors,
-        sequences=sequences or nothing,
-        positions=positions or nothing,
-        links=links or nothing,
-    )
+) -> list[Row]:
+    """Anchors a0, a1, … from columns, of which any may be left out."""
+    columns = {
+        "text": texts or None, "title": titles, "vector": vectors, "sequence": sequences,
+        "position": positions, "links": links,
+    }  # fmt: skip
+    given = {name: column for name, column in columns.items() if column is not None}
+    size = count if count is not None else max(map(len, given.values()))
+    return [
+        Row(id=f"a{at}", **{name: column[at] for name, column in given.items()})
+        for at in range(size)
+    ]
 
 
-def weights(edges: Edges) -> dict[tuple[int, int], float]:
-    assert np.all(edges.source < edges.target)
+def joined(relation: str, given: Sequence[Row], parameters: Parameters | None = None) -> Pairs:
+    """The edges of one relation, by their ends."""
+    edges = edges_of(built(given, parameters), relation)
     assert edges.weight.dtype == np.float32
-    pairs = list(zip(edges.source.tolist(), edges.target.tolist(), strict=True))
-    assert pairs == sorted(set(pairs))
+    pairs = zip(edges.source.tolist(), edges.target.tolist(), strict=True)
     return dict(zip(pairs, edges.weight.tolist(), strict=True))
+
+
+def arcs(relation: str, model: Model) -> set[tuple[int, int]]:
+    """Who points at whom."""
+    whole = model.graph.entries(np.arange(len(model.rows)))
+    mine = (whole.relation & RELATION_MASK) == RELATIONS.index(relation)
+    out = mine & ((whole.relation & OUT) != 0)
+    into = mine & ((whole.relation & IN) != 0)
+    found = set(zip(whole.sources()[out].tolist(), whole.indices[out].tolist(), strict=True))
+    assert found == set(
+        zip(whole.indices[into].tolist(), whole.sources()[into].tolist(), strict=True)
+    )
+    return found
 
 
 # next
 
 
 def test_next_joins_neighbours_by_position_within_each_sequence() -> None:
-    found = sequence.edges(
-        corpus(
-            sequences=["a", "b", "a", None, "a", "b", None],
-            positions=[3, 1.5, 1, 1, 2, -4, 2],
-        ),
-        PARAMETERS,
+    given = rows(
+        sequences=["a", "b", "a", None, "a", "b", None], positions=[3, 1.5, 1, 1, 2, -4, 2]
     )
-    assert weights(found) == {(2, 4): 1, (0, 4): 1, (1, 5): 1}
+    assert joined("next", given) == {(2, 4): 1, (0, 4): 1, (1, 5): 1}
+    assert arcs("next", built(given)) == {(2, 4), (4, 0), (5, 1)}
 
 
 def test_next_takes_the_order_of_arrival_where_positions_are_missing_or_equal() -> None:
-    found = sequence.edges(corpus(sequences=["a"] * 3), PARAMETERS)
-    assert weights(found) == {(0, 1): 1, (1, 2): 1}
-    mixed = corpus(sequences=["a"] * 5, positions=[None, 7, 7, float("nan"), 1])
+    assert joined("next", rows(sequences=["a"] * 3)) == {(0, 1): 1, (1, 2): 1}
+    mixed = rows(sequences=["a"] * 5, positions=[None, 7, 7, float("nan"), 1])
     # 4 (1), 1 (7), 2 (7), 0, 3
-    assert weights(sequence.edges(mixed, PARAMETERS)) == {
-        (1, 4): 1, (1, 2): 1, (0, 2): 1, (0, 3): 1,
-    }  # fmt: skip
+    assert joined("next", mixed) == {(1, 4): 1, (1, 2): 1, (0, 2): 1, (0, 3): 1}
 
 
 # link
 
 
 def test_link_is_undirected_and_counts_what_dangles() -> None:
-    given = corpus(links=[["a1", "a2", "a2"], ["a0"], None, ["a3", "gone", "gone"], ["gone"], []])
-    assert weights(link.edges(given, PARAMETERS)) == {(0, 1): 1, (0, 2): 1}
-    assert link.dangling(given) == 2
-    assert link.dangling(corpus(anchors=3)) == 0
-
-
-# mention
-
-
-def test_mention_joins_a_text_to_the_anchors_whose_title_it_contains() -> None:
-    given = corpus(
-        [
-            "The Collegian was a newspaper of HOUSTON baptist university.",
-            "It is owned by the Baptist General Convention.",
-            "Founded in Dallas, long ago.",
-            "Dallas's weather. Dallasite is no title.",
-        ],
-        titles=[
-            "The Collegian", "Houston Baptist University", "Baptist General Convention",
-            "Dallas (Texas)",
-        ],
-    )  # fmt: skip
-    assert weights(mention.edges(given, PARAMETERS)) == {(0, 1): 1, (1, 2): 1, (2, 3): 1}
-
-
-def test_a_title_within_a_longer_title_is_not_mentioned() -> None:
-    titles = ["New York", "New York City", "York City Hall", None, None, None]
-    texts = ["", "", "", "in New York City.", "New York is not New York City", "New York City Hall"]
-    found = weights(mention.edges(corpus(texts, titles=titles), PARAMETERS))
-    # overlapping titles, of which neither holds the other, both count
-    assert set(found) == {(1, 3), (0, 4), (1, 4), (1, 5), (2, 5)}
-
-
-def test_the_more_edges_a_title_makes_the_lighter_they_are() -> None:
-    texts = ["", *["all about marble cake"] * 9, "", "plum tart"]
-    titles = ["Marble cake", *[None] * 9, "Plum tart", None]
-    found = weights(mention.edges(corpus(texts, titles=titles), PARAMETERS))
-    # nine edges: 2^(−⌊log₂ 9⌋/2) = 2^(−3/2)
-    assert found.pop((10, 11)) == 1.0
-    assert len(found) == 9
-    assert all(weight == pytest.approx(2**-1.5) for weight in found.values())
-
-
-@pytest.mark.parametrize(
-    ("count", "halvings"), [(1, 0), (2, 1), (3, 1), (4, 2), (7, 2), (8, 3), (1023, 9), (1024, 10)]
-)
-def test_mention_weights_halve_with_every_fourfold(count: int, halvings: int) -> None:
-    (weight,) = mention._weights(np.array([count])).tolist()
-    assert weight == pytest.approx(math.sqrt(0.5) ** halvings, rel=1e-7)
-
-
-def test_a_pair_joined_by_two_titles_gets_the_larger_weight() -> None:
-    texts = ["see beta beta", "see alpha alpha", "alpha alpha once more"]
-    titles = ["Alpha alpha", "Beta beta", None]
-    found = weights(mention.edges(corpus(texts, titles=titles), PARAMETERS))
-    assert found == {(0, 1): 1, (0, 2): pytest.approx(math.sqrt(0.5))}
-
-
-def test_titles_that_are_short_or_of_many_anchors_mention_nothing() -> None:
-    titles = ["It", *["Chapter one"] * 6, None, None]
-    texts = [*[""] * 7, "it is in chapter one", "東京"]
-    assert len(mention.edges(corpus(texts, titles=titles), PARAMETERS)) == 0
-    many = Parameters(title_max_anchors=6, title_min_length=2)
-    assert set(weights(mention.edges(corpus(texts, titles=titles), many))) == {
-        (0, 7), *((row, 7) for row in range(1, 7)),
-    }  # fmt: skip
-
-
-def test_anchors_of_one_title_that_name_it_are_joined() -> None:
-    given = corpus(["Ostara is a feast.", "More on ostara."], titles=["Ostara", "Ostara (2)"])
-    # both texts hold the title of both anchors: two edges of one title, one pair
-    assert weights(mention.edges(given, PARAMETERS)) == {(0, 1): pytest.approx(math.sqrt(0.5))}
-
-
-@pytest.mark.parametrize(
-    ("title", "text"),
-    [
-        ("Straße", "in der STRASSE"),
-        ("Café Müller", "cafe\u0301 mu\u0308ller"),
-        ("東京", "東京都の人口"),
-        ("ภาษาไทย", "ฉันพูดภาษาไทยได้"),
-        ("हिन्दी", "वह हिन्दी बोलता है"),
-        ("서울", "서울은 수도이다"),
-        ("Ａｐｐｌｅ", "an apple a day"),
-        ("İstanbul", "to İSTANBUL"),
-        ("os.path", "see os.path.join"),
-        ("2001: A Space Odyssey", "“2001 – a space odyssey”"),
-    ],
-)
-def test_mention_in_many_scripts(title: str, text: str) -> None:
-    given = corpus(["", text], titles=[title, None])
-    assert weights(mention.edges(given, PARAMETERS)) == {(0, 1): 1}
-
-
-def test_a_word_of_a_spaced_script_is_not_found_within_another() -> None:
-    given = corpus(["", "Dallasite", "हिन्दीभाषा"], titles=["Dallas", "हिन्दी", None])
-    assert len(mention.edges(given, PARAMETERS)) == 0
+    links = [["a1", "a2", "a2"], ["a0"], None, ["a3", "gone", "gone"], ["gone"], []]
+    given = rows(links=links)
+    assert joined("link", given) == {(0, 1): 1, (0, 2): 1}
+    model = built(given)
+    assert arcs("link", model) == {(0, 1), (0, 2), (1, 0)}
+    assert model.dangling == 2
+    assert built(rows(count=3)).dangling == 0
 
 
 # shared
@@ -212,29 +125,37 @@ def test_phrases(text: str, expected: set[str]) -> None:
 
 
 def test_shared_joins_texts_by_their_rarest_common_phrase() -> None:
-    given = corpus(
-        ["Marie Curie won.", "It was marie curie's. Marie Curie!", "x", "MARIE CURIE", "y"],
-        titles=[None, "Nobel Prize", "Nobel Prize", None, "Nobel prize"],
+    given = rows(
+        ["Marie Curie won."] * 2 + ["It was marie curie's. Marie Curie!", "x", "MARIE CURIE", "y"],
+        titles=[None, None, "Nobel Prize", "Nobel Prize", None, "Nobel prize"],
     )
-    assert weights(shared.edges(given, PARAMETERS)) == {
-        (0, 1): pytest.approx(1 / 3), (0, 3): pytest.approx(1 / 3), (1, 3): pytest.approx(1 / 3),
-        (1, 2): 0.5,
-    }  # fmt: skip
-    both = corpus(["Ada Lovelace met Charles Babbage"] * 2 + ["Ada Lovelace"])
-    assert weights(shared.edges(both, PARAMETERS))[0, 1] == 0.5
+    # four texts: 2^−2, and two: 2^−1
+    four = {(0, 1), (0, 2), (0, 4), (1, 2), (1, 4), (2, 4)}
+    assert joined("shared", given) == dict.fromkeys(four, 0.25) | {(2, 3): 0.5}
+    assert all(later > earlier for later, earlier in arcs("shared", built(given)))
+    both = rows(["Ada Lovelace met Charles Babbage"] * 2 + ["Ada Lovelace"] * 2)
+    assert joined("shared", both)[0, 1] == 0.5
+    assert joined("shared", both)[0, 2] == 0.25
 
 
-def test_phrases_that_are_too_frequent_join_nothing() -> None:
-    assert len(shared.edges(corpus(["Grand Hotel"] * 21), PARAMETERS)) == 0
-    assert len(shared.edges(corpus(["Grand Hotel"] * 20), PARAMETERS)) == 190
-    few = Parameters(shared_min_frequency=3, shared_max_frequency=3)
-    texts = ["Grand Hotel, Blue Note", "Grand Hotel, Blue Note", "Grand Hotel"]
-    assert set(weights(shared.edges(corpus(texts), few)).values()) == {np.float32(1 / 3)}
+@pytest.mark.parametrize(("count", "weight"), [(2, 1), (3, 1), (4, 2), (7, 2), (8, 3), (20, 4)])
+def test_shared_weights_halve_with_every_doubling(count: int, weight: int) -> None:
+    assert set(joined("shared", rows(["Grand Hotel"] * count)).values()) == {2.0**-weight}
+
+
+def test_phrases_that_are_too_frequent_or_too_rare_join_nothing() -> None:
+    assert len(joined("shared", rows(["Grand Hotel"] * 21))) == 0
+    assert len(joined("shared", rows(["Grand Hotel"] * 20))) == 190
+    few = Parameters(shared_min_frequency=3, shared_max_frequency=4)
+    texts = ["Grand Hotel, Blue Note", "Grand Hotel, Blue Note", "Grand Hotel", "Grand Hotel"]
+    assert set(joined("shared", rows(texts), few).values()) == {0.25}
+    alone = Parameters(shared_min_frequency=1, shared_max_frequency=1)
+    assert len(joined("shared", rows(["Grand Hotel", "Blue Note"]), alone)) == 0
 
 
 def test_a_title_is_not_run_together_with_the_text() -> None:
-    given = corpus(["Capital of France", "Is Paris Capital"], titles=["Paris", None])
-    assert len(shared.edges(given, PARAMETERS)) == 0
+    given = rows(["Capital of France", "Is Paris Capital"], titles=["Paris", None])
+    assert len(joined("shared", given)) == 0
 
 
 # knn
@@ -242,45 +163,45 @@ def test_a_title_is_not_run_together_with_the_text() -> None:
 
 def test_knn_is_the_union_of_both_directions_with_cubed_cosines() -> None:
     angles = np.array([0.0, 0.1, 0.3, np.pi])
-    vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    found = weights(knn.edges(corpus(vectors=vectors), Parameters(knn_neighbors=1)))
+    given = rows(vectors=np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
     # 3 points away from all others: negative cosines make no edge
-    assert found == {
+    assert joined("knn", given, Parameters(knn_neighbors=1)) == {
         (0, 1): pytest.approx(np.cos(0.1) ** 3, rel=1e-5),
         (1, 2): pytest.approx(np.cos(0.2) ** 3, rel=1e-5),
     }
-    plain = weights(knn.edges(corpus(vectors=vectors), Parameters(knn_neighbors=9, knn_power=1)))
+    assert arcs("knn", built(given, Parameters(knn_neighbors=1))) == {(0, 1), (1, 0), (2, 1)}
+    plain = joined("knn", given, Parameters(knn_neighbors=9, knn_power=1))
     assert plain[0, 2] == pytest.approx(np.cos(0.3), rel=1e-5)
 
 
 # all together
 
 
-def test_one_module_per_relation_in_order() -> None:
-    given = corpus(
+def test_one_entry_of_arcs_per_relation_in_order() -> None:
+    given = rows(
         ["Alpha Beta", "Alpha Beta", "gamma delta"],
         titles=[None, None, "Alpha beta"],
         vectors=np.tile(np.array([[1, 0]], np.float32), (3, 1)),
         sequences=["s"] * 3,
         links=[["a2"], None, None],
     )
-    built = build(given, PARAMETERS)
-    assert [edges.relation for edges in built] == list(range(len(RELATIONS)))
-    assert len(MODULES) == len(RELATIONS)
-    assert [len(edges) for edges in built] == [2, 2, 1, 1, 3]
+    done = Model(parameters=Parameters()).apply(given)
+    assert [arcs.relation for arcs in done.arcs] == list(range(len(RELATIONS)))
+    assert [len(joined(name, given)) for name in RELATIONS] == [2, 2, 1, 1, 3]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_tiny_corpora(count: int) -> None:
+def test_tiny_stores(count: int) -> None:
     vectors = np.tile(np.array([[1, 0]], np.float32), (count, 1))
-    built = build(corpus(anchors=count, vectors=vectors), PARAMETERS)
-    assert [len(edges) for edges in built] == [0, 0, 0, 0, 1 if count == 2 else 0]
+    given = rows(count=count, vectors=vectors)
+    found = [len(joined(name, given)) for name in RELATIONS]
+    assert found == [0, 0, 0, 0, 1 if count == 2 else 0]
 
 
 def test_progress_names_the_relation_and_reaches_the_end() -> None:
     told: list[tuple[str, int, int | None]] = []
-    given = corpus(["Alpha beta"] * 3, titles=["Alpha beta"] * 3, vectors=np.eye(3, dtype="f4"))
-    build(given, PARAMETERS, lambda *report: told.append(report))
+    given = rows(["Alpha beta"] * 3, titles=["Alpha beta"] * 3, vectors=np.eye(3, dtype="f4"))
+    Model(parameters=Parameters()).apply(given, progress=lambda *report: told.append(report))
     assert list(dict.fromkeys(name for name, _, _ in told)) == list(RELATIONS)
     for name in RELATIONS:
         done = [count for relation, count, _ in told if relation == name]
@@ -295,18 +216,17 @@ def digest() -> str:
     titles = [pool[row % 7] if row % 60 < 7 else None for row in range(300)]
     vectors = rng.standard_normal((300, 24)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    given = corpus(
-        texts, titles=titles, vectors=vectors, sequences=[f"{r % 9}" for r in range(300)]
-    )
+    sequences = [f"{at % 9}" for at in range(300)]
+    given = rows(texts, titles=titles, vectors=vectors, sequences=sequences)
     total = hashlib.sha256()
-    for edges in build(given, PARAMETERS):
-        assert len(edges) or RELATIONS[edges.relation] == "link"
-        for array in (edges.source, edges.target, edges.weight):
+    for piece in Model(parameters=Parameters()).apply(given).arcs:
+        assert len(piece.source) or RELATIONS[piece.relation] == "link"
+        for array in (piece.rows, piece.source, piece.target, piece.weight):
             total.update(array.tobytes())
     return total.hexdigest()
 
 
-def test_edges_depend_on_neither_hash_seed_nor_threads() -> None:
+def test_arcs_depend_on_neither_hash_seed_nor_threads() -> None:
     program = "import test_relations; print(test_relations.digest())"
     for seed, threads in (("1", "1"), ("2", "2")):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads,
