@@ -1,7 +1,8 @@
-"""The scan over codes against plain numpy: codes, order, ties, masks, moments, errors."""
+"""The scan over codes against plain numpy: codes, order, ties, parts, masks, moments, errors."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oscillink_store.kernels.scan import best_rows, encode_query, quantize, similarities
+from oscillink_store.kernels import scan
+from oscillink_store.kernels.dense import gather, products
+from oscillink_store.kernels.scan import (
+    Part,
+    Scanned,
+    best_of_parts,
+    best_rows,
+    encode_query,
+    quantize,
+    similarities,
+)
 
 Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.uint8]
 
 
 def unit(rng: np.random.Generator, *shape: int) -> Floats:
@@ -163,7 +175,262 @@ class TestOrder:
         assert abs(np.mean(errors)) < 5e-4
 
 
+class TestProducts:
+    """The integers themselves, which the scan leaves in its scratch array."""
+
+    def whole(
+        self, codes: npt.NDArray[np.uint8], query: npt.NDArray[np.int16], dimension: int
+    ) -> None:
+        scales = np.ones(len(codes), np.float32)
+        table, padded = scan._table([(0, codes, scales)], query.shape[1])
+        planes = scan._planes(query)
+        picked, totals = np.empty(2_000, np.int64), np.empty(len(codes) + 4, np.int32)
+        scores, slots = np.empty(len(codes), np.float32), np.empty(len(codes), np.int64)
+        wanted = decoded(codes, dimension) @ query.ravel()[:dimension].astype(np.int64)
+        held, offset = 0, 8 * int(query.astype(np.int64).sum())
+        for line in table:  # one after the other: each overwrites the scratch array
+            held = scan._scan(
+                line[None], 0, len(codes), planes, np.empty(0, np.uint8), picked, totals,
+                scores, slots, np.empty((0, 3)),
+            )  # fmt: skip
+            rows = slice(int(line[0]), int(line[1]))
+            assert held == line[1] - line[0]
+            assert (totals[:held].astype(np.int64) - offset == wanted[rows]).all()
+            assert set(slots[:held].tolist()) == set(range(len(codes))[rows])
+            order = np.argsort(slots[:held])
+            assert (scores[:held][order] == wanted[rows].astype(np.float32)).all()
+        assert bool(padded) == ((dimension + 1) // 2 % 64 > 0)
+
+    @pytest.mark.parametrize(
+        "dimension", [1, 2, 3, 31, 63, 64, 126, 127, 128, 129, 130, 255, 257, 384, 385, 5_000]
+    )
+    def test_against_int64(self, dimension: int) -> None:
+        rng = np.random.default_rng(dimension)
+        for rows in (1, 2, 3, 4, 5, 63, 64, 65, 127, 130, 500):
+            codes, _ = quantize(unit(rng, rows, dimension))
+            self.whole(codes, encode_query(unit(rng, dimension))[0], dimension)
+
+    @pytest.mark.parametrize("dimension", [1, 128, 383, 4_096])
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_the_largest_sums(self, dimension: int, sign: int) -> None:
+        psi = np.full(dimension, sign * dimension**-0.5, np.float32)
+        codes, _ = quantize(np.sign([psi, -psi, psi, -psi, psi]).astype(np.float32))
+        self.whole(codes, encode_query(psi)[0], dimension)
+
+
+def split(
+    rng: np.random.Generator, vectors: Floats, pieces: int, gap: int
+) -> tuple[list[Part], npt.NDArray[np.int64]]:
+    """Parts of some rows each, none perhaps, with empty slots between; the slot of each row."""
+    cuts = np.sort(rng.integers(0, len(vectors) + 1, pieces - 1)).tolist()
+    parts: list[Part] = []
+    slots, first = [np.empty(0, np.int64)], 0
+    for low, high in zip([0, *cuts], [*cuts, len(vectors)], strict=True):
+        first += int(rng.integers(0, gap + 1))
+        parts.append((first, *quantize(vectors[low:high])))
+        slots.append(np.arange(first, first + high - low))
+        first += high - low
+    rng.shuffle(parts)
+    return parts, np.concatenate(slots)
+
+
+def same(a: Scanned, b: Scanned) -> bool:
+    """Equal to the bit."""
+    return a.rows.tolist() == b.rows.tolist() and a[1:] == b[1:]
+
+
+class TestParts:
+    def agree(
+        self,
+        rng: np.random.Generator,
+        vectors: Floats,
+        psi: Floats,
+        count: int,
+        *,
+        pieces: int,
+        gap: int = 0,
+        allowed: float | None = None,
+        alive: float | None = None,
+    ) -> None:
+        parts, slots = split(rng, vectors, pieces, gap)
+        size = int(slots.max(initial=-1)) + 1 + int(rng.integers(0, 3))
+        masks: dict[str, Mask | None] = {
+            name: None if share is None else (rng.random(size) < share).astype(np.uint8)
+            for name, share in (("allowed", allowed), ("alive", alive))
+        }
+        left = np.ones(len(vectors), bool)
+        for mask in masks.values():
+            if mask is not None:
+                left &= mask[slots] != 0
+        scores, similar = code_scores(*quantize(vectors), psi)
+        rows = np.flatnonzero(left)
+        best = rows[np.lexsort((rows, -scores[rows]))][:count]
+        found = best_of_parts(parts, psi, count, masks["allowed"], masks["alive"])
+        assert found.rows.tolist() == np.sort(slots[best]).tolist()
+        if 0 < count < len(vectors) and len(best) == count:
+            assert found.cutoff == pytest.approx(similar[best].min(), abs=1e-12)
+        else:
+            assert found.cutoff == -np.inf
+        if allowed is None or count == 0 or len(rows) == 0:
+            assert (found.mean, found.deviation) == (0.0, 0.0)
+        else:
+            assert found.mean == pytest.approx(similar[rows].mean(), abs=1e-9)
+            assert found.deviation == pytest.approx(similar[rows].std(), abs=1e-6)
+
+    @given(
+        st.integers(0, 60), st.integers(1, 9), st.integers(0, 70), st.integers(1, 5),
+        st.integers(0, 4), st.sampled_from([None, 0.0, 0.4, 1.0]), st.sampled_from([None, 0.6]),
+        st.integers(0, 2**32),
+    )  # fmt: skip
+    def test_few_rows_many_ties(
+        self, rows: int, dimension: int, count: int, pieces: int, gap: int,
+        allowed: float | None, alive: float | None, seed: int,
+    ) -> None:  # fmt: skip
+        rng = np.random.default_rng(seed)
+        vectors = rng.integers(-1, 2, (rows, dimension)).astype(np.float32)
+        psi = rng.integers(-1, 2, dimension).astype(np.float32)
+        self.agree(rng, vectors, psi, count, pieces=pieces, gap=gap, allowed=allowed, alive=alive)
+
+    @pytest.mark.parametrize("dimension", [1, 33, 100, 128, 385])
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_against_sorting(
+        self, dimension: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(scan, "_SHARED", 0 if threads == 2 else 1 << 62)
+        rng = np.random.default_rng(dimension)
+        vectors, psi = unit(rng, 5_000, dimension), unit(rng, dimension)
+        for allowed, alive in ((None, None), (None, 0.7), (0.02, None), (0.3, 0.9), (0.0, 1.0)):
+            for pieces, gap, count in ((1, 0, 100), (4, 700, 10), (9, 3, 6_000)):
+                self.agree(
+                    rng, vectors, psi, count,
+                    pieces=pieces, gap=gap, allowed=allowed, alive=alive,
+                )  # fmt: skip
+
+    @pytest.mark.parametrize("dimension", [7, 128])
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_neither_threads_nor_parts_change_a_bit(
+        self, dimension: int, masked: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rng = np.random.default_rng(dimension)
+        vectors, psi = unit(rng, 9_000, dimension), unit(rng, dimension)
+        vectors[4_000:6_000] = vectors[:2_000]  # ties across the split
+        allowed = (rng.random(9_000) < 0.8).astype(np.uint8) if masked else None
+        wanted = best_of_parts([(0, *quantize(vectors))], psi, 500, allowed)
+        for shared in (1 << 62, 0):
+            monkeypatch.setattr(scan, "_SHARED", shared)
+            for pieces in (1, 2, 7):
+                parts, _ = split(rng, vectors, pieces, 0)
+                assert same(best_of_parts(parts, psi, 500, allowed), wanted)
+
+    def test_a_busy_second_thread_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rng = np.random.default_rng(0)
+        vectors, psi = unit(rng, 5_000, 12), unit(rng, 12)
+        parts = [(0, *quantize(vectors))]
+        wanted = best_of_parts(parts, psi, 20)
+        monkeypatch.setattr(scan, "_SHARED", 0)
+        done = threading.Event()
+        busy = scan._helper().submit(done.wait, 60.0)
+        try:
+            assert same(best_of_parts(parts, psi, 20), wanted)
+            assert not busy.done()
+        finally:
+            done.set()
+        assert busy.result()
+
+    def test_many_searches_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scan, "_SHARED", 0)
+        rng = np.random.default_rng(0)
+        parts, _ = split(rng, unit(rng, 6_000, 20), 3, 5)
+        queries = unit(rng, 8, 20)
+        wanted = [best_of_parts(parts, psi, 50) for psi in queries]
+        found: dict[int, list[Scanned]] = {}
+
+        def search(place: int) -> None:
+            found[place] = [best_of_parts(parts, queries[place], 50) for _ in range(20)]
+
+        threads = [threading.Thread(target=search, args=(place,)) for place in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(same(one, wanted[place]) for place in range(8) for one in found[place])
+        assert len(found) == 8
+
+    def test_no_rows(self) -> None:
+        psi = np.ones(3, np.float32)
+        nothing = (4, *quantize(np.empty((0, 3), np.float32)))
+        for parts in ([], [nothing], [nothing, nothing]):
+            assert same(
+                best_of_parts(parts, psi, 5, np.ones(9, np.uint8)),
+                Scanned(np.empty(0, np.int64), -np.inf, 0.0, 0.0, 0.0),
+            )
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        psi, (codes, scales) = np.ones(6, np.float32), quantize(np.ones((4, 6), np.float32))
+        for part in (
+            (0, codes[:, :2], scales),
+            (0, codes, scales[:3]),
+            (0, codes.astype(np.int8), scales),
+            (0, codes, scales.astype(np.float64)),
+            (0, np.asfortranarray(codes), scales),
+        ):
+            with pytest.raises(ValueError, match="a part of codes"):
+                best_of_parts([part], psi, 2)
+        for first in (-1, 3):
+            with pytest.raises(ValueError, match=f"slot {first}"):
+                best_of_parts([(0, codes, scales), (first, codes, scales)], psi, 2)
+        for mask in (np.ones(3, np.uint8), np.ones(4, np.int64), np.ones((4, 1), np.uint8)):
+            with pytest.raises(ValueError, match="a mask"):
+                best_of_parts([(0, codes, scales)], psi, 2, None, mask)
+
+
+class TestGather:
+    @given(
+        st.integers(0, 50), st.integers(1, 20), st.integers(1, 6), st.integers(0, 4),
+        st.integers(0, 2**32),
+    )  # fmt: skip
+    def test_rows_come_from_their_parts(
+        self, rows: int, dimension: int, pieces: int, gap: int, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        vectors = rng.normal(size=(rows, dimension)).astype(np.float32)
+        parts, slots = split(rng, vectors, pieces, gap)
+        picked = rng.integers(0, rows, 30 if rows else 0)
+        where = {int(slot): row for row, slot in enumerate(slots)}
+        matrices = [
+            (first, vectors[[where[first + i] for i in range(len(s))]]) for first, _, s in parts
+        ]
+        assert (gather(matrices, slots[picked]) == vectors[picked]).all()
+        for slot in {-1, int(slots.max(initial=-1)) + 1, *range(60)} - set(where):
+            with pytest.raises(IndexError, match=f"slot {slot}"):
+                gather(matrices, np.array([*slots[picked], slot], np.int64))
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        a, rows = np.ones((4, 6), np.float32), np.arange(4)
+        with pytest.raises(ValueError, match="at least one part"):
+            gather([], rows)
+        with pytest.raises(ValueError, match="share a slot"):
+            gather([(3, a), (0, a)], rows)
+        for other in (a[:, :5], a[:, ::2], a.astype(np.float64), a.ravel()):
+            with pytest.raises(ValueError, match="a part is"):
+                gather([(0, a), (4, other)], rows)
+        with pytest.raises(ValueError, match="a query of shape"):
+            products(a, np.ones(5, np.float32))
+
+
 class TestSimilarities:
+    @pytest.mark.parametrize("dimension", [1, 5, 15, 16, 17, 48, 100, 384])
+    def test_the_bits_follow_from_the_order_of_the_sum(self, dimension: int) -> None:
+        rng = np.random.default_rng(dimension)
+        Y, psi = unit(rng, 40, dimension), unit(rng, dimension)
+        terms = np.zeros((40, dimension + -dimension % 16))
+        terms[:, :dimension] = Y.astype(np.float64) * psi.astype(np.float64)
+        lanes = np.add.accumulate(terms.reshape(40, -1, 16), axis=1)[:, -1]
+        for width in (8, 4, 2, 1):
+            lanes = lanes[:, :width] + lanes[:, width:]
+        assert (products(Y, psi) == lanes[:, 0]).all()
+        assert (similarities(Y, np.arange(40), psi) == lanes[:, 0]).all()
+
     @pytest.mark.parametrize("dimension", [1, 7, 8, 9, 16, 100, 384])
     def test_against_float64(self, dimension: int) -> None:
         rng = np.random.default_rng(dimension)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from oscillink_store.kernels.jit import kernel
 
 if TYPE_CHECKING:
-    from oscillink_store.kernels.lanes import float_at, inner
+    from oscillink_store.kernels.lanes import copy_row, inner
 
 __all__ = ["gather", "products"]
 
@@ -31,7 +31,6 @@ Int64: TypeAlias = npt.NDArray[np.int64]
 def _gather(parts: Int64, slots: Int64, out: Float32) -> int:
     # A part is its first slot, the slot behind its last, and the address of its rows.
     # Answers with the place of a slot that has no row, else −1.
-    width = out.shape[1]
     part = 0
     for place in range(len(slots)):
         slot = slots[place]
@@ -46,9 +45,7 @@ def _gather(parts: Int64, slots: Int64, out: Float32) -> int:
             part = low
             if part == len(parts) or slot < parts[part, 0]:
                 return place
-        start = (slot - parts[part, 0]) * width
-        for column in range(width):
-            out[place, column] = float_at(parts[part, 2], start + column)
+        copy_row(parts[part, 2], slot - parts[part, 0], out, place)
     return -1
 
 

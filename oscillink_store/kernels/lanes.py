@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "Lanes", "below", "code_products", "exceeds", "float_at", "fma", "inner", "largest", "load",
-    "load_part", "maximum", "multiply", "product_tile", "ratio", "splat", "store", "subtract",
-    "total", "trailing_zeros",
+    "Lanes", "below", "code_products", "copy_row", "exceeds", "float_at", "fma", "inner",
+    "largest", "load", "load_part", "maximum", "multiply", "product_tile", "ratio", "splat",
+    "store", "subtract", "total", "trailing_zeros",
 ]  # fmt: skip
 
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -59,7 +59,9 @@ class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 register_model(Lanes)(LanesModel)
 
 Matrix = npt.NDArray[np.float32]
-Int16, Int32, Int64 = npt.NDArray[np.int16], npt.NDArray[np.int32], npt.NDArray[np.int64]
+Int16 = npt.NDArray[np.int16]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 lanes = Lanes()
 
 
@@ -379,6 +381,21 @@ def _float_at(_: Any, _address: Any, _place: Any) -> Any:
     return types.float32(types.intp, types.intp), emit
 
 
+def _copy_row(_: Any, _address: Any, _row: Any, out: Any, _place: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        parts = context.make_array(signature.args[2])(context, builder, values[2])
+        width = builder.extract_value(parts.shape, 1)
+        target = builder.gep(parts.data, [builder.mul(values[3], width)])
+        source = builder.inttoptr(values[0], target.type)
+        source = builder.gep(source, [builder.mul(values[1], width)])
+        kind = ir.FunctionType(ir.VoidType(), [target.type, source.type, LONG, ir.IntType(1)])
+        copy = builder.module.declare_intrinsic("llvm.memcpy.p0.p0.i64", (), kind)
+        builder.call(copy, [target, source, builder.shl(width, LONG(2)), ir.IntType(1)(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, out, types.intp), emit
+
+
 def _inner(_: Any, Y: Any, _row: Any, x: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kinds = signature.args
@@ -464,6 +481,8 @@ first, in the w-th two bytes of a row, of which 2·W bytes are read. W is a mult
 """
 float_at: Callable[[int, int], np.float32] = intrinsic(_float_at)
 """A number of the float32 array at an address."""
+copy_row: Callable[[int, int, Matrix, int], None] = intrinsic(_copy_row)
+"""Copy a row of the float32 matrix at an address to row ``place`` of ``out``, equally wide."""
 inner: Callable[[Matrix, int, Matrix], float] = intrinsic(_inner)
 """The inner product of a row (D,) with another array (D,) in float64.
 

@@ -40,7 +40,7 @@ _STRIDE = 64  # bytes of codes that are multiplied at a time
 _ROWS = 4  # multiplied at a time
 _AHEAD = 48  # rows that memory takes to answer
 _SLOTS = 1024  # whose products and moments are taken together
-_SHARED = 32_768  # rows from which a second thread is worth its start
+_SHARED = 1 << 25  # bytes of codes from which a second thread is worth its start
 
 Uint8: TypeAlias = npt.NDArray[np.uint8]
 Int16: TypeAlias = npt.NDArray[np.int16]
@@ -211,6 +211,17 @@ def _join(
     return held
 
 
+@kernel("float64(const int64[:,::1], const int64[::1])", using="oscillink_store.kernels.lanes")
+def _mean_scale(parts: Int64, slots: Int64) -> float:
+    # Of slots in ascending order, so that the sum is always the same.
+    part, total = 0, 0.0
+    for slot in slots:
+        while slot >= parts[part, 1]:
+            part += 1
+        total += np.float64(float_at(parts[part, 3], slot - parts[part, 0]))
+    return total / len(slots)
+
+
 class Scanned(NamedTuple):
     """What one pass over the codes found.
 
@@ -243,12 +254,14 @@ def best_of_parts(
     Raises ValueError for arrays that do not fit each other and for parts that share a slot.
     """
     query, step = encode_query(psi)
-    table, padded = _table(parts, query.shape[1])
-    capacity = min(count, int((table[:, 1] - table[:, 0]).sum()))
+    table, _padded = _table(parts, query.shape[1])  # some of the rows live in the latter
+    rows = int((table[:, 1] - table[:, 0]).sum())
+    capacity = min(count, rows)
     if capacity == 0:
         return Scanned(np.empty(0, np.int64), -np.inf, 0.0, 0.0, 0.0)
     end = int(table[-1, 1])
-    mask, wanted = _mask(allowed, alive, table)
+    mask = _mask(allowed, alive, end)
+    wanted = np.count_nonzero(mask.view(np.bool_)) if len(mask) else rows
     planes = _planes(query)
     sums = np.zeros((0 if allowed is None else (end - 1) // _SLOTS + 1, 3))
 
@@ -259,7 +272,7 @@ def best_of_parts(
         held = _scan(table, low, high, planes, mask, picked, totals, scores, slots, sums)
         return scores, slots, held
 
-    if wanted < _SHARED:
+    if wanted * query.shape[1] < _SHARED:
         scores, slots, held = scan(0, end)
     else:
         middle = _middle(table)
@@ -268,18 +281,16 @@ def best_of_parts(
         # a helper that is busy with somebody else's search is not worth waiting for
         more = scan(middle, end) if other.cancel() else other.result()
         held = _join(*more, scores, slots, held)
-    del padded  # its rows were read through their addresses
     # The blocks of slots one after the other, whoever scanned them.
     seen, total, square = np.add.accumulate(sums)[-1].tolist() if len(sums) else (0.0, 0.0, 0.0)
     mean = total / max(seen, 1.0)
     variance = max(square / max(seen, 1.0) - mean * mean, 0.0)
     cutoff, error = -np.inf, 0.0
-    if held == capacity < int((table[:, 1] - table[:, 0]).sum()):
+    if held == capacity < rows:
         cutoff = float(scores[0]) * step
     found = np.sort(slots[:held])
     if held:
-        scales = gather([(first, scale.reshape(-1, 1)) for first, _, scale in parts], found)
-        error = float(scales.mean(dtype=np.float64)) / 12.0**0.5
+        error = _mean_scale(table, found) / 12.0**0.5
     return Scanned(found, cutoff, mean * step, variance**0.5 * step, error)
 
 
@@ -295,7 +306,8 @@ def _table(parts: Sequence[Part], half: int) -> tuple[Int64, list[Uint8]]:
     for first, codes, scales in sorted(parts, key=lambda part: part[0]):
         if (
             codes.shape != (len(scales), half)
-            or (codes.dtype, scales.dtype) != (np.uint8, np.float32)
+            or codes.dtype != np.uint8
+            or scales.dtype != np.float32
             or not (codes.flags.c_contiguous and scales.flags.c_contiguous)
         ):
             raise ValueError(
@@ -319,18 +331,15 @@ def _table(parts: Sequence[Part], half: int) -> tuple[Int64, list[Uint8]]:
     return np.array(lines, np.int64).reshape(-1, 5), padded
 
 
-def _mask(allowed: Uint8 | None, alive: Uint8 | None, table: Int64) -> tuple[Uint8, int]:
-    # One mask of both, empty without, and the number of rows it leaves at most.
+def _mask(allowed: Uint8 | None, alive: Uint8 | None, end: int) -> Uint8:
+    # One mask of both, or an empty one.
     masks = [mask for mask in (allowed, alive) if mask is not None]
-    if not masks:
-        return np.empty(0, np.uint8), int((table[:, 1] - table[:, 0]).sum())
     for mask in masks:
-        if mask.dtype != np.uint8 or mask.ndim != 1 or len(mask) < table[-1, 1]:
-            raise ValueError(
-                f"scan: a mask {mask.dtype} {mask.shape} for rows up to slot {table[-1, 1] - 1}"
-            )
-    mask = masks[0] if len(masks) == 1 else np.minimum(*(m[: table[-1, 1]] for m in masks))
-    return mask, int(np.count_nonzero(mask.view(np.bool_)))
+        if mask.dtype != np.uint8 or mask.ndim != 1 or len(mask) < end:
+            raise ValueError(f"scan: a mask {mask.dtype} {mask.shape} of slots below {end}")
+    if len(masks) < 2:
+        return masks[0] if masks else np.empty(0, np.uint8)
+    return np.minimum(masks[0][:end], masks[1][:end])
 
 
 def _middle(table: Int64) -> int:
