@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.engine.compact import compact, widened
 from oscillink_store.engine.fold import prepare_fold
+from oscillink_store.engine.live import Live
 from oscillink_store.engine.plan import plan
 from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.snapshot import Snapshot
@@ -115,10 +116,12 @@ def compare(snapshot: Snapshot, incoming: pa.Table) -> Batch:
 class Writer:
     """Whoever holds the writer's lock: turns batches into generations, one after another."""
 
-    def __init__(self, root: Path, ledger: Ledger, *, clean: bool) -> None:
+    def __init__(self, root: Path, ledger: Ledger, live: Live, *, clean: bool) -> None:
         self.root = root
-        self.snapshot = Snapshot(root, read_current(root))
+        # a damaged generation is none to build on, so it is not the one that `live` reads
+        self.snapshot = Snapshot(root, read_current(root), live.last)
         self._ledger = ledger
+        self._live = live
         self._clean = clean
 
     def apply(
@@ -136,7 +139,7 @@ class Writer:
             batch = _with_vectors(batch, embedder, report)
         schema = widened(self.snapshot, batch.fresh)
         if schema is not None:  # the old rows take their wider types in a commit of their own
-            self.commit([compact(self.snapshot, schema)], lambda manifest: None)
+            self.commit([compact(self.snapshot, schema)])
         with clock.stage("lattice"):
             change = plan(
                 self.snapshot,
@@ -158,7 +161,9 @@ class Writer:
         return report_of(manifest, batch, clock, receipts[0])
 
     def commit(
-        self, changes: Sequence[Change], before_swap: Callable[[Manifest], object]
+        self,
+        changes: Sequence[Change],
+        before_swap: Callable[[Manifest], object] = lambda _: None,
     ) -> Manifest:
         """Make the next generation live, folding receipts along when that is due."""
         self._ledger.rotate()
@@ -173,19 +178,20 @@ class Writer:
         self._clean = True
         if fold is not None:
             fold.finish()
-        self.snapshot = Snapshot(self.root, manifest)
+        self.snapshot = Snapshot(self.root, manifest, self.snapshot)
+        self._live.committed(self.snapshot)
         return manifest
 
 
 @contextmanager
-def writing(root: Path, ledger: Ledger, lock_timeout: float) -> Iterator[Writer]:
+def writing(root: Path, ledger: Ledger, live: Live, lock_timeout: float) -> Iterator[Writer]:
     """Hold the writer's lock.
 
     Raises:
         LockedError: another process is writing.
     """
     with writer_lock(root, lock_timeout) as clean:
-        yield Writer(root, ledger, clean=clean)
+        yield Writer(root, ledger, live, clean=clean)
 
 
 def report_of(

@@ -17,6 +17,7 @@ from oscillink_store.engine.batch import (
     silent,
     writing,
 )
+from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder
 from oscillink_store.engine.rows import Normalizer, read_rows
 from oscillink_store.engine.snapshot import Snapshot
@@ -35,13 +36,14 @@ def ingest(
     fields: Fields | None,
     embedder: Embedder | None,
     ledger: Ledger,
+    live: Live,
     lock_timeout: float,
     progress: Progress | None,
 ) -> IngestReport:
     """Ingest a source as one commit; see :meth:`oscillink_store.engine.store.Store.ingest`."""
     report = progress or silent
     clock = Clock()
-    with writing(root, ledger, lock_timeout) as writer:
+    with writing(root, ledger, live, lock_timeout) as writer:
         snapshot = writer.snapshot
         fields = fields or snapshot.fields
         embedder = matching_embedder(root, snapshot.manifest, embedder)
@@ -77,11 +79,12 @@ def delete(
     where: str | None,
     *,
     ledger: Ledger,
+    live: Live,
     lock_timeout: float,
 ) -> IngestReport:
     """Delete anchors as one commit; see :meth:`oscillink_store.engine.store.Store.delete`."""
     clock = Clock()
-    with writing(root, ledger, lock_timeout) as writer:
+    with writing(root, ledger, live, lock_timeout) as writer:
         snapshot = writer.snapshot
         slots = np.empty(0, np.int64)
         if ids is not None:

@@ -47,7 +47,7 @@ class Live:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._guard = threading.Lock()
-        self._seen = self._look()
+        self._seen = self._look(None)
 
     @property
     def last(self) -> Snapshot:
@@ -66,15 +66,23 @@ class Live:
             with self._guard:
                 seen = self._seen
                 if seen.stamp != self._stamp():  # no other thread was here first
-                    seen = self._seen = self._look()
+                    seen = self._seen = self._look(seen.snapshot)
         return seen.snapshot
 
-    def _look(self) -> _Seen:
+    def committed(self, snapshot: Snapshot) -> None:
+        """Take over the generation that this process has just made live."""
+        with self._guard:
+            stamp = self._stamp()
+            # another writer may have been quicker, so CURRENT has the last word
+            if read_current(self._root).generation == snapshot.generation:
+                self._seen = _Seen(stamp, snapshot)
+
+    def _look(self, before: Snapshot | None) -> _Seen:
         while True:
             # the stamp first: a commit in between is then seen at the next look
             stamp = self._stamp()
             try:
-                return _Seen(stamp, Snapshot(self._root, read_current(self._root)))
+                return _Seen(stamp, Snapshot(self._root, read_current(self._root), before))
             except IntegrityError as error:
                 if stamp != self._stamp():  # its files went while they were being opened
                     continue

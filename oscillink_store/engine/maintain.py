@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oscillink_store.engine.batch import Writer, silent
 from oscillink_store.engine.compact import compact
-from oscillink_store.engine.live import last_whole
+from oscillink_store.engine.live import Live, last_whole
 from oscillink_store.engine.snapshot import ANCHORS, CORRECTIONS, Snapshot
 from oscillink_store.errors import IntegrityError
 from oscillink_store.model import MaintenanceReport
@@ -34,14 +34,20 @@ def is_untidy(snapshot: Snapshot) -> bool:
 
 
 def maintain(
-    root: Path, *, ledger: Ledger, lock_timeout: float, repair: bool, progress: Progress | None
+    root: Path,
+    *,
+    ledger: Ledger,
+    live: Live,
+    lock_timeout: float,
+    repair: bool,
+    progress: Progress | None,
 ) -> MaintenanceReport:
     """Tidy a store up; see :meth:`oscillink_store.engine.store.Store.maintain`."""
     report = progress or silent
     started = time.perf_counter()
     with writer_lock(root, lock_timeout) as clean:
         repaired = _repair(root) if repair else None
-        writer = Writer(root, ledger, clean=clean)
+        writer = Writer(root, ledger, live, clean=clean)
         before = writer.snapshot
         report("fold", 0, None)
         changes = []
@@ -50,7 +56,7 @@ def maintain(
         changes += _merged_tables(before)
         if changes:
             report("commit", 0, None)
-            writer.commit(changes, lambda manifest: None)
+            writer.commit(changes)
         report("sweep", 0, None)
         removed = sweep_orphans(root, writer.snapshot.manifest)
     after = writer.snapshot

@@ -101,26 +101,28 @@ class Snapshot:
         IntegrityError: a file of the generation is missing or is not what was written.
     """
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
+    def __init__(self, root: Path, manifest: Manifest, before: Snapshot | None = None) -> None:
+        """Open a generation; what ``before`` has open already is shared with it."""
         self.root = root
         self.manifest = manifest
         self._masks: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
         self._masks_guard = threading.Lock()
         require_trusted(root, manifest.files())
         # opened at once: a writer may take files away, but not what is mapped already
+        self._segments: dict[str, Arrays] = {}
+        self._tables: dict[str, pa.Table] = {}
+        for name, entry in manifest.segments.items():
+            shared = before is not None and before.manifest.segments.get(name) == entry
+            if entry.path.endswith(".arrays"):
+                self._segments[name] = (
+                    before._segments[name] if shared else open_arrays(root, entry)
+                )
+            elif entry.path.endswith(".arrow"):
+                self._tables[name] = before._tables[name] if shared else open_rows(root, entry)
         self.parts: tuple[StoredPart, ...] = tuple(
-            StoredPart(
-                first,
-                open_arrays(root, manifest.segments[arrays_name(first)]),
-                open_rows(root, manifest.segments[rows_name(first)]),
-            )
+            StoredPart(first, self._segments[arrays_name(first)], self._tables[rows_name(first)])
             for first in self._firsts()
         )
-        self._segments: dict[str, Arrays] = {
-            name: open_arrays(root, entry)
-            for name, entry in manifest.segments.items()
-            if not name.startswith("parts/") and entry.path.endswith(".npys")
-        }
         self.facets: dict[str, dict[str, int]] = (
             open_json(root, manifest.segments["facets"]) if "facets" in manifest.segments else {}
         )

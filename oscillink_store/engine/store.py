@@ -209,6 +209,7 @@ class Store(Reader):
                 fields=fields or self._fields,
                 embedder=self._embedder,
                 ledger=self._ledger,
+                live=self._live,
                 lock_timeout=self._lock_timeout,
                 progress=progress,
             )
@@ -239,6 +240,7 @@ class Store(Reader):
                 None if wanted is None else list(wanted),
                 where,
                 ledger=self._ledger,
+                live=self._live,
                 lock_timeout=self._lock_timeout,
             )
 
@@ -264,6 +266,7 @@ class Store(Reader):
             return maintain(
                 self.path,
                 ledger=self._ledger,
+                live=self._live,
                 lock_timeout=self._lock_timeout,
                 repair=repair,
                 progress=progress,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from oscillink_store.errors import DiskError, IntegrityError, OscillinkError, ReadOnlyError
@@ -52,9 +53,13 @@ def sync_all(paths: Iterable[Path]) -> None:
 
     Several at a time, since a file system writes its journal once for all that wait for it.
     """
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="oscillink-sync") as pool:
-        for _ in pool.map(_sync, paths):
-            pass
+    for _ in _pool().map(_sync, paths):
+        pass
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="oscillink-sync")
 
 
 def sync_directory(path: Path) -> None:

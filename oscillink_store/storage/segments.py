@@ -1,10 +1,10 @@
 """Segments: arrays, rows and small values derived from the tables, memory-mapped.
 
 Rows are an uncompressed Arrow IPC file, small values JSON. The arrays of a segment stand one
-after another in the ``.npy`` format, each from a multiple of 64 bytes, where a cache line and
-a vector register begin; the first lists the names of the others. All can be rebuilt from
-``anchors.lance``; each file is named in the manifest with its checksum and never changes once
-written.
+after another, little-endian, each from a multiple of 64 bytes, where a cache line and a vector
+register begin; behind them a JSON index {name: [type, shape, offset]} and its length in eight
+bytes. All can be rebuilt from ``anchors.lance``; each file is named in the manifest with its
+checksum and never changes once written.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,7 @@ __all__ = ["FOLDER", "Segments", "open_arrays", "open_json", "open_rows", "write
 FOLDER = "segments"
 _ROWS_PER_BATCH = 131_072
 _ALIGNMENT = 64
+_LENGTH = 8
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -55,7 +55,7 @@ def write_segments(root: Path, generation: int, segments: Segments) -> dict[str,
         return paths[name]
 
     for name, arrays in segments.arrays.items():
-        _write_arrays(path_of(name, ".npys"), arrays)
+        _write_arrays(path_of(name, ".arrays"), arrays)
     for name, rows in segments.rows.items():
         _write_rows(path_of(name, ".arrow"), rows)
     for name, value in segments.values.items():
@@ -66,11 +66,15 @@ def write_segments(root: Path, generation: int, segments: Segments) -> dict[str,
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:
-    names = np.frombuffer(json.dumps(list(arrays)).encode(), np.uint8)
+    index = {}
     with path.open("wb") as file:
-        for array in (names, *arrays.values()):
+        for name, array in arrays.items():
+            plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
             file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+            index[name] = [plain.dtype.str, plain.shape, file.tell()]
+            plain.tofile(file)
+        content = json.dumps(index).encode()
+        file.write(content + len(content).to_bytes(_LENGTH, "little"))
 
 
 def _write_rows(path: Path, rows: pa.Table) -> None:
@@ -85,19 +89,14 @@ def open_arrays(root: Path, entry: FileEntry) -> dict[str, npt.NDArray[Any]]:
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            names = json.loads(_next_array(file, mapped).tobytes())
-            return {name: _next_array(file, mapped) for name in names}
+        end = len(mapped) - _LENGTH
+        index = json.loads(mapped[end - int.from_bytes(mapped[end:], "little") : end])
+        return {
+            name: np.frombuffer(mapped, dtype, math.prod(shape), offset).reshape(shape)
+            for name, (dtype, shape, offset) in index.items()
+        }
     except (ValueError, OSError) as error:
         raise _unreadable(path) from error
-
-
-def _next_array(file: BinaryIO, mapped: mmap.mmap) -> npt.NDArray[Any]:
-    file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
-    np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    array = np.frombuffer(mapped, dtype, math.prod(shape), file.tell()).reshape(shape)
-    file.seek(array.nbytes, os.SEEK_CUR)
-    return array
 
 
 def open_rows(root: Path, entry: FileEntry) -> pa.Table:
