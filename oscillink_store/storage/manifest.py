@@ -113,10 +113,10 @@ class Manifest:
         ]
 
     def to_bytes(self) -> bytes:
-        """The manifest as stable, human-readable JSON with a checksum of its own."""
-        values = _plain(self)
-        values["checksum"] = _checksum(values)
-        return json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
+        """The manifest as stable JSON with a checksum of its own."""
+        content = _text(_plain(self))
+        checksum = hashlib.sha256(content.encode()).hexdigest()
+        return f'{content[:-1]}, "checksum": "{checksum}"}}\n'.encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, path: Path) -> Manifest:
@@ -140,7 +140,7 @@ class Manifest:
                     f"{path}: the store has format version {version}, from before the first "
                     "release: ingest its texts into a new store"
                 )
-            if checksum != _checksum(raw):
+            if checksum != hashlib.sha256(_text(raw).encode()).hexdigest():
                 raise IntegrityError(
                     f"{path} is not what was written (checksum differs): "
                     "restore the folder from a backup"
@@ -184,8 +184,8 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _checksum(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True)
 
 
 def is_store(root: Path) -> bool:

@@ -143,12 +143,13 @@ class Table:
 
         Files of Lance never change once written, so a known path has a known checksum.
         """
-        entries = {root / entry.path: entry for entry in known}
-        paths = [self.path / name for name in self._live_files()]
+        entries = {entry.path: entry for entry in known}
+        prefix = self.path.relative_to(root).as_posix()
+        paths = [f"{prefix}/{name}" for name in self._live_files()]
         fresh = [path for path in paths if path not in entries]
-        folders = {folder for path in paths for folder in path.parents}
-        sync_all([*fresh, *(path for path in folders if path.is_relative_to(self.path))])
-        entries |= {path: FileEntry.of(root, path) for path in fresh}
+        folders = {prefix, *(path.rpartition("/")[0] for path in paths)}
+        sync_all(root / path for path in (*fresh, *folders))
+        entries |= {path: FileEntry.of(root, root / path) for path in fresh}
         files = tuple(entries[path] for path in paths)
         return TableEntry(version=self.version, rows=self.count(), files=files)
 
