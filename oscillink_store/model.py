@@ -36,7 +36,7 @@ __all__ = [
     "VerifyReport",
 ]
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised whenever a change makes the same query give other bits."""
 
 PARAMETER_VERSION = 1
