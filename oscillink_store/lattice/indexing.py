@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +30,7 @@ _INDICES: tuple[tuple[str, Any], ...] = (
     ("phrase_lists", PhraseLists),
     ("words", Postings),
 )
+_BLOCK = 4096
 _KEYED = ("ids", "titles", "sequences", "links", "phrases")
 
 
@@ -56,8 +56,7 @@ def index_part(
         for title, text in zip(titles, texts, strict=True)
     ]
     in_sequence = [row for row, name in enumerate(sequences) if name is not None]
-    found = [phrases(text) for text in full]
-    lists, in_phrases = _pairs(found)
+    lists, in_phrases = _pairs(len(full), lambda row: phrases(full[row]))
     return Part(
         first=first,
         vectors=vectors,
@@ -67,33 +66,29 @@ def index_part(
         sequences=key_index(
             keys_of([name for name in sequences if name is not None]), np.array(in_sequence)
         ),
-        links=_pairs([set(targets or ()) for targets in links])[1],
+        links=_pairs(len(links), lambda row: set(links[row] or ()))[1],
         phrases=in_phrases,
         phrase_lists=lists,
         words=postings.build(full),
     )
 
 
-def _pairs(strings: Sequence[set[str]]) -> tuple[PhraseLists, KeyIndex]:
-    """The keys of each row's strings, and the rows of each key."""
-    counts = np.fromiter(map(len, strings), np.int64, len(strings))
-    # the same string often stands in many rows: each is hashed once
-    numbers: dict[str, int] = {}
-    number = numbers.setdefault
-    each = np.fromiter(
-        (number(string, len(numbers)) for string in chain.from_iterable(strings)),
-        np.int64,
-        int(counts.sum()),
-    )
-    keys = keys_of(list(numbers))[each]
-    rows = np.repeat(np.arange(len(strings)), counts)
+def _pairs(count: int, strings: Callable[[int], Collection[str]]) -> tuple[PhraseLists, KeyIndex]:
+    """The keys of the distinct strings of each of ``count`` rows, and the rows of each key."""
+    row_keys, row_counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for start in range(0, count, _BLOCK):  # the strings of all rows would fill the memory
+        found = [strings(row) for row in range(start, min(start + _BLOCK, count))]
+        row_counts.append(np.fromiter(map(len, found), np.int64, len(found)))
+        row_keys.append(keys_of([string for each in found for string in each]))
+    keys = np.concatenate(row_keys)
+    rows = np.repeat(np.arange(count), np.concatenate(row_counts))
     order = np.lexsort((keys, rows))
     keys, rows = keys[order], rows[order]
     once = np.ones(len(keys), np.bool_)  # two strings of a row may share a key
     once[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1])
     keys, rows = keys[once], rows[once]
-    starts = np.zeros(len(strings) + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=len(strings)), out=starts[1:])
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=count), out=starts[1:])
     return PhraseLists(starts=starts, keys=keys), key_index(keys, rows)
 
 
