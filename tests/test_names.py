@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oscillink_store.lattice.names import NameIndex, match, name_index, named_values, titled
+from oscillink_store.lattice.keyindex import find, merged, taken
+from oscillink_store.lattice.names import (
+    NameIndex,
+    line_keys,
+    match,
+    name_index,
+    named_values,
+    title_line,
+    title_runs,
+)  # fmt: skip
 from oscillink_store.lattice.words import letters, outermost, title_words, words
 from oscillink_store.model import Parameters
 
@@ -20,7 +29,8 @@ PARAMETERS = Parameters()
 def named(
     question: str, titles: list[str | None], parameters: Parameters = PARAMETERS
 ) -> list[int]:
-    return match(question, name_index(titles, parameters), titles.__getitem__)
+    parts = [(0, name_index(titles, parameters))]
+    return match(question, parts, None, titles.__getitem__, parameters)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +120,30 @@ def test_titles_of_too_many_anchors_are_left_out() -> None:
     assert named("part one", titles) == [0, 1, 2, 3, 4]
     assert named("part two", titles) == []
     assert named("part two", titles, Parameters(title_max_anchors=6)) == [5, 6, 7, 8, 9, 10]
-    assert ("part", "two") not in titled(titles, PARAMETERS)
+
+
+def test_only_anchors_that_are_there_count() -> None:
+    titles: list[str | None] = ["Part One"] * 6 + ["Part One Two", "Part"]
+    parts = [(0, name_index(titles[:4], PARAMETERS)), (4, name_index(titles[4:], PARAMETERS))]
+    alive = np.ones(8, np.uint8)
+
+    def found(question: str) -> list[int]:
+        return match(question, parts, alive, titles.__getitem__, PARAMETERS)
+
+    # what has too many anchors hides nothing
+    assert found("part one") == [7]
+    assert found("part one two") == [6]
+    alive[[1, 6]] = 0
+    assert found("part one") == [0, 2, 3, 4, 5]
+    assert found("part one two") == [0, 2, 3, 4, 5]
+    alive[:6] = 0
+    assert found("part one two") == [7]
+
+
+def test_a_title_has_at_most_255_words() -> None:
+    longest, longer = " ".join(["word"] * 255), " ".join(["word"] * 256)
+    assert named(longest, [longest, longer]) == [0]
+    assert named(longer, [longest, longer]) == [0]
 
 
 def test_without_titles_nothing_is_named() -> None:
@@ -121,8 +154,9 @@ def test_without_titles_nothing_is_named() -> None:
 def test_a_collision_of_keys_names_nobody() -> None:
     index = name_index(["Apple pie", "Plum cake"], PARAMETERS)
     forged = index._replace(rows=index.rows[::-1])
-    assert match("apple pie", index, ["Apple pie", "Plum cake"].__getitem__) == [0]
-    assert match("apple pie", forged, ["Apple pie", "Plum cake"].__getitem__) == []
+    titles = ["Apple pie", "Plum cake"]
+    assert match("apple pie", [(0, index)], None, titles.__getitem__, PARAMETERS) == [0]
+    assert match("apple pie", [(0, forged)], None, titles.__getitem__, PARAMETERS) == []
 
 
 def test_the_index_lives_in_memory_maps(tmp_path) -> None:
@@ -133,7 +167,8 @@ def test_the_index_lives_in_memory_maps(tmp_path) -> None:
         *(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in NameIndex._fields)
     )
     assert np.all(index.keys[1:] >= index.keys[:-1])
-    assert match("show title number 77 and title number 5", index, titles.__getitem__) == [5, 77]
+    question = "show title number 77 and title number 5"
+    assert match(question, [(0, index)], None, titles.__getitem__, PARAMETERS) == [5, 77]
 
 
 def test_the_index_does_not_depend_on_the_hash_seed() -> None:
@@ -151,25 +186,33 @@ def test_the_index_does_not_depend_on_the_hash_seed() -> None:
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(printed) == 1
-    keys, rows, lengths = eval(printed.pop())
+    keys, rows = eval(printed.pop())
     assert keys == sorted(keys)
     assert sorted(rows) == [0, 1, 2, 3]
-    assert lengths == [2, 5]
+    # the number of words is the top byte
+    assert [key >> 56 for key in keys] == [2, 2, 2, 5]
 
 
 vocabulary = st.sampled_from(["red", "fox", "blue", "Jump", "over", "東", "京", "naïve", "(x)"])
 phrase = st.lists(vocabulary, max_size=4).map(" ".join)
 
 
-@given(st.lists(vocabulary, max_size=12).map(" ".join), st.lists(st.none() | phrase, max_size=12))
-def test_match_against_every_pair_of_places(question: str, titles: list[str | None]) -> None:
+@given(
+    st.lists(vocabulary, max_size=12).map(" ".join),
+    st.lists(st.tuples(st.none() | phrase, st.booleans()), max_size=12),
+    st.integers(0, 12),
+)
+def test_match_against_every_pair_of_places(
+    question: str, rows: list[tuple[str | None, bool]], cut: int
+) -> None:
     parameters = Parameters(title_min_length=3, title_max_anchors=2)
+    titles = [title for title, _ in rows]
     asked = words(question)
     spans = []
-    for row, title in enumerate(titles):
+    for row, (title, alive) in enumerate(rows):
         parts = title_words(title)
-        same = [other for other in titles if title_words(other) == parts]
-        if letters(parts) < 3 or len(same) > 2:
+        same = [other for other, there in rows if there and title_words(other) == parts]
+        if not alive or letters(parts) < 3 or len(same) > 2:
             continue
         spans += [
             (row, start, start + len(parts))
@@ -181,7 +224,54 @@ def test_match_against_every_pair_of_places(question: str, titles: list[str | No
         for row, start, end in spans
         if not any(s <= start and end <= e and e - s > end - start for _, s, e in spans)
     }
-    assert named(question, titles, parameters) == sorted(expected)
+    cut = min(cut, len(titles))
+    indices = [
+        (at, name_index(some, parameters)) for at, some in ((0, titles[:cut]), (cut, titles[cut:]))
+    ]
+    alive = np.array([there for _, there in rows], np.uint8)
+    assert match(question, indices, alive, titles.__getitem__, parameters) == sorted(expected)
+
+
+@given(st.lists(st.tuples(st.none() | phrase, st.booleans()), max_size=12), st.integers(0, 12))
+def test_an_index_merged_or_thinned_out_is_that_of_its_titles(
+    rows: list[tuple[str | None, bool]], cut: int
+) -> None:
+    titles = [title for title, _ in rows]
+    cut = min(cut, len(titles))
+    whole = name_index(titles, PARAMETERS)
+    halves = [
+        (0, name_index(titles[:cut], PARAMETERS)),
+        (cut, name_index(titles[cut:], PARAMETERS)),
+    ]
+    kept = np.array([keep for _, keep in rows], np.bool_)
+    some = name_index([title for title, keep in rows if keep], PARAMETERS)
+    for found, expected in ((merged(halves), whole), (taken(whole, kept), some)):
+        assert [array.tolist() for array in found] == [array.tolist() for array in expected]
+        assert [array.dtype for array in found] == [array.dtype for array in expected]
+
+
+@given(st.lists(st.lists(vocabulary, max_size=9), max_size=4), st.lists(phrase, max_size=9))
+@pytest.mark.parametrize("others", [0, 3000])
+def test_runs_against_every_pair_of_places(
+    others: int, texts: list[list[str]], titles: list[str]
+) -> None:
+    # a few words are looked up one by one, many against a table first
+    lines = [" ".join(words(" ".join(text))) for text in texts]
+    more = [f"title number {number}" for number in range(others)]
+    parts = [(0, name_index(titles, PARAMETERS)), (len(titles), name_index(more, PARAMETERS))]
+    known = {title_line(title, PARAMETERS) for title in titles} - {""}
+    line, start, keys = title_runs(lines, parts)
+    assert sorted(zip(line.tolist(), start.tolist(), (keys >> 56).tolist(), strict=True)) == sorted(
+        (at, begin, end - begin)
+        for at, text in enumerate(lines)
+        for begin in range(len(text.split()))
+        for end in range(begin + 1, len(text.split()) + 1)
+        if " ".join(text.split()[begin:end]) in known
+    )
+    for at, begin, key in zip(line.tolist(), start.tolist(), keys, strict=True):
+        run = " ".join(lines[at].split()[begin : begin + int(key >> 56)])
+        assert line_keys([run]) == [key]
+        assert len(find(parts, np.array([key]))[1]) >= 1
 
 
 @pytest.mark.parametrize(

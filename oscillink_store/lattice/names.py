@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
-from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.kernels.hashing import encoded
+from oscillink_store.kernels.tokens import cut
+from oscillink_store.lattice.keyindex import KeyIndex, find, key_index
 from oscillink_store.lattice.words import letters, outermost, title_words, words
 
 if TYPE_CHECKING:
@@ -22,93 +24,139 @@ if TYPE_CHECKING:
 
     from oscillink_store.model import Parameters
 
-__all__ = ["NameIndex", "match", "name_index", "named_values", "titled"]
+__all__ = [
+    "NameIndex", "line_keys", "match", "name_index", "named_values", "title_line", "title_runs",
+]  # fmt: skip
 
 Keys = npt.NDArray[np.uint64]
+Integers = npt.NDArray[np.int64]
 
-# The key of a sequence of words w_1 … w_n is the polynomial Σ hash(w_i) · _BASE^(n−i) modulo
-# 2^64, which extends by one word at a time. _BASE is odd, thus no word is ever shifted out.
+NameIndex = KeyIndex
+"""Where titles are found by their words: the key of each title, and the row of its anchor.
+
+The top byte of a key is the number of words. The rest are the upper bits of the polynomial
+Σ hash(w_i) · B^(n−i) modulo 2^64 over the words w_1 … w_n, which extends by one word at a
+time. B is odd, thus no word is ever shifted out.
+"""
+
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+_COUNT_BITS, _COUNT_SHIFT = np.uint64(8), np.uint64(56)
+_MOST_WORDS = 255
+
+# The bytes that words consist of. What is not ASCII is cut before, into words of any bytes.
+_INSIDE = np.array([b > 127 or chr(b).isalnum() or chr(b) == "_" for b in range(256)], np.uint8)
+
+# Looking a key up among n others takes about as long as marking these many keys in a table.
+_LOOKUP_COST = 8
 
 # A value of one letter is an article or an initial more often than itself.
 _LEAST_VALUE = 2
 
 
-class NameIndex(NamedTuple):
-    """Where titles are found by their words; the arrays may be read-only memory maps.
+def title_line(title: str | None, parameters: Parameters) -> str:
+    """The words of a title with a space between, or nothing if it cannot be named.
 
-    ``keys`` (M,) uint64 ascending and ``rows`` (M,) int32: the key of each indexed title and
-    its anchor, ascending at equal keys. ``lengths`` (K,) int32 ascending: how many words the
-    indexed titles have.
+    Titles of fewer than ``title_min_length`` letters stand in too many texts, and what has
+    more than 255 words is none.
     """
-
-    keys: Keys
-    rows: npt.NDArray[np.int32]
-    lengths: npt.NDArray[np.int32]
-
-
-def titled(
-    titles: Iterable[str | None], parameters: Parameters
-) -> dict[tuple[str, ...], list[int]]:
-    """The anchors of every title that can be named or mentioned, by the title's words.
-
-    Titles of fewer than ``title_min_length`` letters are left out, as are titles of more
-    than ``title_max_anchors`` anchors, for those say nothing about which one is meant.
-    """
-    rows: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row, title in enumerate(titles):
-        parts = title_words(title)
-        if letters(parts) >= parameters.title_min_length:
-            rows[tuple(parts)].append(row)
-    most = parameters.title_max_anchors
-    return {parts: anchors for parts, anchors in rows.items() if len(anchors) <= most}
+    parts = title_words(title)
+    usable = letters(parts) >= parameters.title_min_length and len(parts) <= _MOST_WORDS
+    return " ".join(parts) if usable else ""
 
 
 def name_index(titles: Iterable[str | None], parameters: Parameters) -> NameIndex:
-    """Index the titles of all anchors, in anchor order, for :func:`match`."""
-    found = titled(titles, parameters)
-    hashes: dict[str, int] = {}
-    keys = np.empty(sum(map(len, found.values())), np.uint64)
-    rows = np.empty(len(keys), np.int32)
-    at = 0
-    for parts, anchors in found.items():
-        key = 0
-        for part in parts:
-            value = hashes.get(part)
-            if value is None:
-                value = hashes[part] = _hash(part)
-            key = (key * int(_BASE) + value) & 0xFFFFFFFFFFFFFFFF
-        keys[at : at + len(anchors)] = key
-        rows[at : at + len(anchors)] = anchors
-        at += len(anchors)
-    best = np.lexsort((rows, keys))
-    lengths = np.array(sorted({len(parts) for parts in found}), np.int32)
-    return NameIndex(keys=keys[best], rows=rows[best], lengths=lengths)
+    """Index the titles of the anchors of a part, in their order, for :func:`match`."""
+    lines, rows = [], []
+    for row, title in enumerate(titles):
+        line = title_line(title, parameters)
+        if line:
+            lines.append(line)
+            rows.append(row)
+    return key_index(line_keys(lines), np.array(rows, np.int32))
 
 
-def match(question: str, index: NameIndex, title_of: Callable[[int], str | None]) -> list[int]:
-    """The anchors whose title stands in ``question`` as whole words, ascending.
+def line_keys(lines: Sequence[str]) -> Keys:
+    """The key (n,) of each of n lines, of 1 to 255 words."""
+    hashes, ends = _hashes(lines)
+    counts = np.diff(ends, prepend=0)
+    starts = ends - counts
+    keys = np.zeros(len(lines), np.uint64)
+    longer = np.arange(len(lines))
+    for word in range(counts.max(initial=0)):
+        longer = longer[counts[longer] > word]
+        keys[longer] = keys[longer] * _BASE + hashes[starts[longer] + word]
+    return _counted(keys, counts)
 
-    A title within a longer title that stands there does not count. ``title_of`` gives the
-    title of a row; it is asked for the few rows whose key is found.
+
+def title_runs(
+    texts: Sequence[str], parts: Sequence[tuple[int, NameIndex]]
+) -> tuple[Integers, Integers, Keys]:
+    """Every run of words in ``texts`` whose key is that of a title.
+
+    Returns (text, start, key), each (H,): in which text the run stands, how many of its words
+    stand before the run, and the key.
+    """
+    hashes, ends = _hashes(texts)
+    counts = np.diff(ends, prepend=0)
+    lengths = _lengths(parts)
+    lengths = lengths[lengths <= counts.max(initial=0)]
+    text = np.repeat(np.arange(len(texts)), counts)
+    left = ends[text] - np.arange(len(hashes))  # words up to the end of the text
+    titles = sum(len(index.keys) for _, index in parts)
+    known = _Filter(parts) if len(hashes) * len(lengths) * _LOOKUP_COST > titles else None
+    wanted = set(lengths.tolist())
+    places, keys, found = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], hashes
+    for length in range(1, lengths.max(initial=0) + 1):
+        if length > 1:
+            found = found[:-1] * _BASE
+            found += hashes[length - 1 :]
+        if length in wanted:
+            maybe = np.arange(len(found)) if known is None else known.candidates(found)
+            maybe = maybe[left[maybe] >= length]
+            places.append(maybe)
+            keys.append(_counted(found[maybe], np.int64(length)))
+    place, key = np.concatenate(places), np.concatenate(keys)
+    held = np.zeros(len(key), np.bool_)
+    for _, index in parts:
+        if len(index.keys):
+            at = np.searchsorted(index.keys, key)
+            held |= index.keys[np.minimum(at, len(index.keys) - 1)] == key
+    place, key = place[held], key[held]
+    return text[place], place - (ends - counts)[text[place]], key
+
+
+def match(
+    question: str,
+    parts: Sequence[tuple[int, NameIndex]],
+    alive: npt.NDArray[np.uint8] | None,
+    title_of: Callable[[int], str | None],
+    parameters: Parameters,
+) -> list[int]:
+    """The slots of the anchors whose title stands in ``question`` as whole words, ascending.
+
+    A title within a longer title that stands there does not count. One of more than
+    ``title_max_anchors`` anchors says nothing about which is meant: it is as if it were not
+    there. ``parts`` are indices, each with its first slot; ``alive`` (S,) is 0 where a slot
+    holds no anchor, None if all do. ``title_of`` gives the title of a slot; it is asked for
+    the few whose key is found.
     """
     asked = words(question)
-    lengths = index.lengths[: np.searchsorted(index.lengths, len(asked), "right")]
-    if len(lengths) == 0:
-        return []
-    starts, counts, keys = _keys(asked, lengths)
-    left = np.searchsorted(index.keys, keys, "left")
-    hits = np.flatnonzero(index.keys[np.minimum(left, len(index.keys) - 1)] == keys)
-    spans: list[tuple[int, int, int]] = []
-    for hit in hits.tolist():
-        start, end = int(starts[hit]), int(starts[hit] + counts[hit])
-        last = np.searchsorted(index.keys, keys[hit], "right")
-        spans += [
-            (row, start, end)
-            for row in index.rows[left[hit] : last].tolist()
-            if title_words(title_of(row)) == asked[start:end]
-        ]
-    return sorted({row for row, _, _ in outermost(spans)})
+    _, starts, keys = title_runs([question], parts)
+    which, slots = find(parts, keys)
+    if alive is not None:
+        there = alive[slots] != 0
+        which, slots = which[there], slots[there]
+    few = (np.bincount(which, minlength=len(keys)) <= parameters.title_max_anchors)[which]
+    which, slots = which[few], slots[few]
+    first = starts[which]
+    spans = [
+        (slot, start, end)
+        for slot, start, end in zip(
+            slots.tolist(), first.tolist(), (first + _count(keys[which])).tolist(), strict=True
+        )
+        if title_words(title_of(slot)) == asked[start:end]
+    ]
+    return sorted({slot for slot, _, _ in outermost(spans)})
 
 
 def named_values(question: str, values: Sequence[str]) -> list[str]:
@@ -138,21 +186,54 @@ def _values(values: tuple[str, ...]) -> tuple[dict[tuple[str, ...], list[int]], 
     return dict(known), max(map(len, known), default=0)
 
 
-def _hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+class _Filter:
+    """A table in which titles are marked twice each: what lacks a mark is no title."""
+
+    def __init__(self, parts: Sequence[tuple[int, NameIndex]]) -> None:
+        titles = sum(len(index.keys) for _, index in parts)
+        bits = min(titles.bit_length() + 4, 27)
+        self._high = np.uint64(64 - bits)
+        self._low, self._mask = _COUNT_BITS, np.uint64((1 << bits) - 1)
+        self._marks = np.zeros(1 << bits, np.bool_)
+        for _, index in parts:
+            found = index.keys << _COUNT_BITS
+            self._marks[found >> self._high] = True
+            self._marks[(found >> self._low) & self._mask] = True
+
+    def candidates(self, found: Keys) -> Integers:
+        """The places of the polynomials that may be those of titles, ascending."""
+        maybe = np.flatnonzero(self._marks[found >> self._high])
+        return np.asarray(maybe[self._marks[(found[maybe] >> self._low) & self._mask]])
 
 
-def _keys(
-    asked: list[str], lengths: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Keys]:
-    """Start, number of words and key of every run of words that has one of ``lengths``."""
-    hashes = np.array([_hash(word) for word in asked], np.uint64)
-    wanted = set(lengths.tolist())
-    keys, runs = hashes, [hashes] if 1 in wanted else []
-    for length in range(2, max(wanted) + 1):
-        keys = keys[:-1] * _BASE + hashes[length - 1 :]
-        if length in wanted:
-            runs.append(keys)
-    sizes = [len(run) for run in runs]
-    starts = np.concatenate([np.arange(size) for size in sizes])
-    return starts, np.repeat(lengths.astype(np.int64), sizes), np.concatenate(runs)
+def _hashes(texts: Sequence[str]) -> tuple[Keys, Integers]:
+    """The hashes of the words of n texts, and where those of each text end (n,)."""
+    # of ASCII the kernel cuts the same words as words() does
+    data, ends = encoded(
+        [text.lower() if text.isascii() else " ".join(words(text)) for text in texts]
+    )
+    # words have a byte between them, unless the text ends
+    hashes = np.empty((len(data) + len(ends)) // 2 + 1, np.uint64)
+    word_ends = np.empty(len(ends), np.int64)
+    cut(data, ends, _INSIDE, hashes, word_ends)
+    return hashes[: word_ends[-1] if len(ends) else 0], word_ends
+
+
+def _counted(polynomials: Keys, counts: Integers | np.int64) -> Keys:
+    """Put the number of words on top of a polynomial: the key."""
+    tops: Keys = np.asarray(counts).astype(np.uint64) << _COUNT_SHIFT
+    return polynomials >> _COUNT_BITS | tops
+
+
+def _count(keys: Keys) -> Integers:
+    """The number of words of each key."""
+    return (keys >> _COUNT_SHIFT).astype(np.int64)
+
+
+def _lengths(parts: Sequence[tuple[int, NameIndex]]) -> Integers:
+    """How many words the titles of any part have, ascending."""
+    tops = np.arange(_MOST_WORDS + 1).astype(np.uint64) << _COUNT_SHIFT
+    there = np.zeros(_MOST_WORDS + 1, np.bool_)
+    for _, index in parts:
+        there |= np.diff(np.searchsorted(index.keys, tops), append=len(index.keys)) > 0
+    return np.flatnonzero(there)
