@@ -15,13 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +25,19 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from common import exact_top, first_search, interleaved, medians, recall
+from lancedb_peer import LanceDb, build
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from rows import DIMENSION, paragraphs, questions, vector_column, vectors_of
 
 import oscillink_store as osc
 from oscillink_store.engine.candidates import dense_matches
-from oscillink_store.stdlib_docs import stdlib_docs
-
-DIMENSION = 384
-WANTED_RECALL = 0.95
-
-FIRST_SEARCH = """
-import json, sys, time
-started = time.perf_counter()
-import oscillink_store as osc
-import numpy as np
-store = osc.connect(sys.argv[1])
-vector = np.load(sys.argv[2])
-result = store.search("open a file for reading", vector=vector, k=10)
-seconds = time.perf_counter() - started
-for _ in range(200):
-    store.search("open a file for reading", vector=vector, k=10)
-memory = {}
-for line in open("/proc/self/status"):
-    name, _, value = line.partition(":")
-    if name in ("RssAnon", "VmHWM", "RssFile"):
-        memory[name] = int(value.split()[0]) / 1024
-store.close()
-print(json.dumps({"seconds": seconds, "memory": memory}))
-"""
 
 
 def make_rows(anchors: int) -> pa.Table:
     rng, words = np.random.default_rng(7), random.Random(7)
-    paragraphs = (part for doc in stdlib_docs() for part in doc["text"].split("\n\n"))
-    texts = [" ".join(part.split()) for part in paragraphs if len(part) > 20]
+    texts = paragraphs()
     vectors = rng.standard_normal((anchors, 64)) @ rng.standard_normal((64, DIMENSION))
     vectors += 2.0 * rng.standard_normal((anchors, DIMENSION))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -76,9 +49,7 @@ def make_rows(anchors: int) -> pa.Table:
             ],
             "tenant": pa.array(np.arange(anchors) % 100, pa.int32()),
             "bucket": pa.array(np.arange(anchors) % 10, pa.int32()),
-            "vector": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.astype(np.float32).ravel()), DIMENSION
-            ),
+            "vector": vector_column(vectors.astype(np.float32)),
         }
     )
 
@@ -87,71 +58,9 @@ def make_queries(
     rows: pa.Table, count: int
 ) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     rng, words = np.random.default_rng(11), random.Random(11)
-    vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, DIMENSION)
     picked = rng.integers(0, rows.num_rows, count)
-    texts = []
-    for row in picked.tolist():
-        tokens = rows["text"][row].as_py().split()
-        texts.append(" ".join(words.sample(tokens, min(6, len(tokens)))))
-    psi = vectors[picked] + 0.05 * rng.standard_normal((count, DIMENSION)).astype(np.float32)
-    psi /= np.linalg.norm(psi, axis=1, keepdims=True)
-    return texts, psi.astype(np.float32), vectors
-
-
-def milliseconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - started)
-
-
-def exact_top(
-    vectors: npt.NDArray[np.float32], psi: npt.NDArray[np.float32], k: int = 10
-) -> list[set[int]]:
-    similar = psi @ vectors.T
-    return [set(np.argpartition(-row, k)[:k].tolist()) for row in similar]
-
-
-def recall(found: Sequence[set[int]], truth: Sequence[set[int]]) -> float:
-    return statistics.fmean(len(a & b) / len(b) for a, b in zip(found, truth, strict=True))
-
-
-class LanceDb:
-    """LanceDB with its own indices over the same rows, tuned to the wanted recall."""
-
-    def __init__(self, folder: Path, rows: pa.Table, psi: Any, truth: list[set[int]]) -> None:
-        import lancedb
-        from lancedb.rerankers import RRFReranker
-
-        started = time.perf_counter()
-        self.table = lancedb.connect(folder).create_table("anchors", rows)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.table.create_index(
-                metric="cosine", vector_column_name="vector", index_type="IVF_RQ"
-            )
-            self.table.create_fts_index("text")
-        self.build_seconds = time.perf_counter() - started
-        self.reranker = RRFReranker()
-        self.probes, self.recall = 0, 0.0
-        for probes in (10, 20, 40, 80, 160, 320, 640):
-            found = [
-                {int(name[1:]) for name in self._vector(one, probes)["id"].to_pylist()}
-                for one in psi
-            ]
-            self.probes, self.recall = probes, recall(found, truth)
-            if self.recall >= WANTED_RECALL:
-                break
-
-    def _vector(self, psi: Any, probes: int) -> pa.Table:
-        query = self.table.search(psi, vector_column_name="vector").distance_type("cosine")
-        return query.nprobes(probes).limit(10).select(["id"]).to_arrow()
-
-    def hybrid(self, text: str, psi: Any, where: str | None = None) -> pa.Table:
-        query = self.table.search(query_type="hybrid").vector(psi).text(text)
-        query = query.distance_type("cosine").nprobes(self.probes).rerank(self.reranker)
-        if where is not None:
-            query = query.where(where)
-        return query.limit(10).select(["id", "text"]).to_arrow()
+    texts, psi = questions(rows.take(pa.array(picked)), rng, words)
+    return texts, psi, vectors_of(rows)
 
 
 def measure(anchors: int, count: int, console: Console) -> dict[str, Any]:
@@ -176,9 +85,10 @@ def measure(anchors: int, count: int, console: Console) -> dict[str, Any]:
             "edges": dict(report.edges),
         }
         with console.status(f"{anchors:,} anchors: LanceDB indices"):
-            peer = LanceDb(folder / "lancedb", rows, psi, truth)
-        figures["lancedb build seconds"] = round(peer.build_seconds, 1)
-        figures["first search"] = first_search(folder, psi[0])
+            figures["lancedb build seconds"] = round(build(folder / "lancedb", rows), 1)
+            peer = LanceDb(folder / "lancedb")
+            peer.tune(psi, truth)
+        figures["first search"] = first_search(folder / "store.osc", psi[0])
         with osc.connect(folder / "store.osc") as store:
             figures.update(compare(store, peer, texts, psi, truth, console))
     return figures
@@ -218,51 +128,30 @@ def compare(
         "search by text": lambda i: store.search(texts[i], k=10),
         "SQL by text": lambda i: con.execute(sql, {"text": texts[i]}).fetchall(),
     }
-    for call in calls.values():
-        for warm in range(3):
-            call(warm)
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for i in track(range(len(texts)), "timing", console=console, transient=True):
-        for name, call in calls.items():
-            taken[name].append(milliseconds(lambda call=call, i=i: call(i)))
+    taken = interleaved(calls, len(texts), console)
     receipts = store.receipts()
-    medians = {name: round(statistics.median(values), 2) for name, values in taken.items()}
+    typical = medians(taken)
     osc.detach(con)
     con.close()
     return {
-        "median ms": medians,
+        "median ms": typical,
         "95th percentile ms": {
             name: round(float(np.percentile(values, 95)), 2) for name, values in taken.items()
         },
-        "search / LanceDB hybrid": round(medians["search"] / medians["LanceDB hybrid"], 3),
-        "30 % filter / search": round(medians["search, 30 % filter"] / medians["search"], 3),
-        "1 % filter / search": round(medians["search, 1 % filter"] / medians["search"], 3),
+        "search / LanceDB hybrid": round(typical["search"] / typical["LanceDB hybrid"], 3),
+        "30 % filter / search": round(typical["search, 30 % filter"] / typical["search"], 3),
+        "1 % filter / search": round(typical["search, 1 % filter"] / typical["search"], 3),
         "30 % filter never seen / search": round(
-            medians["search, 30 % filter never seen"] / medians["search"], 3
+            typical["search, 30 % filter never seen"] / typical["search"], 3
         ),
         "1 % filter never seen / search": round(
-            medians["search, 1 % filter never seen"] / medians["search"], 3
+            typical["search, 1 % filter never seen"] / typical["search"], 3
         ),
-        "SQL - Python ms": round(medians["SQL by text"] - medians["search by text"], 2),
+        "SQL - Python ms": round(typical["SQL by text"] - typical["search by text"], 2),
         "candidate recall@10": round(recall(candidates, truth), 4),
         "LanceDB recall@10": round(peer.recall, 4),
         "LanceDB probes": peer.probes,
         "largest residual": max(receipts["residual"].drop_null().to_pylist()),
-    }
-
-
-def first_search(folder: Path, psi: npt.NDArray[np.float32]) -> dict[str, Any]:
-    np.save(folder / "query.npy", psi)
-    command = [sys.executable, "-c", FIRST_SEARCH, folder / "store.osc", folder / "query.npy"]
-    runs = [
-        json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        for _ in range(5)
-    ]
-    seconds = [run["seconds"] for run in runs]
-    return {
-        "import, open, first search: median seconds": round(statistics.median(seconds), 3),
-        "least seconds": round(min(seconds), 3),
-        "anonymous memory MiB after 200 searches": round(runs[-1]["memory"]["RssAnon"]),
     }
 
 
