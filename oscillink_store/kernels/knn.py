@@ -129,7 +129,7 @@ def _offer(
     strip = aligned(TILE_ROWS, chunk)
     for start in range(0, len(Y) if len(X) else 0, chunk):
         part = Y[start : start + chunk]
-        pack(part, panels)
+        pack(part, 0, len(part), panels)
         served = rows if columns is None else columns
         offer(
             X, panels, len(part), strip, row, own, column + start,
@@ -138,15 +138,17 @@ def _offer(
         )  # fmt: skip
 
 
-@kernel("void(const float32[:,::1], float32[:,:,::1])")
-def pack(Y: Float32, panels: Float32) -> None:
-    """Copy the rows of ``Y`` (n, D) to the columns of ``panels`` (P, D, 32), the rest zeros."""
-    n, D = Y.shape
-    for panel in range(panels.shape[0]):
-        for d in range(D):
+@kernel("void(const float32[:,::1], int64, int64, float32[:,:,::1])")
+def pack(Y: Float32, first: int, end: int, panels: Float32) -> None:
+    """Copy rows ``first`` to ``end`` − 1 of ``Y`` (n, D) to columns of ``panels`` (P, D, 32).
+
+    Zeros fill the last panel that they reach; the panels behind it stay as they are.
+    """
+    for panel in range((end - first + TILE_COLUMNS - 1) // TILE_COLUMNS):
+        start = first + panel * TILE_COLUMNS
+        for d in range(Y.shape[1]):
             for c in range(TILE_COLUMNS):
-                row = panel * TILE_COLUMNS + c
-                panels[panel, d, c] = Y[row, d] if row < n else np.float32(0.0)
+                panels[panel, d, c] = Y[start + c, d] if start + c < end else np.float32(0.0)
 
 
 @kernel("void(float32[::1], int32[::1], int64, float32, int64)")

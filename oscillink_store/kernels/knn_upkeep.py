@@ -152,7 +152,7 @@ def _sweep(
     arrivals: list[tuple[Int32, Int32, Float32]] = []
     for start in range(0, M, chunk):
         width = min(chunk, M - start)
-        pack(X[start : start + width], panels)
+        pack(X, start, start + width, panels)
         meets = [_Meeting(panels, numbers[start : start + width], mask, floors, k) for _ in halves]
         other = helper().submit(meets[1].run, halves[1])
         meets[0].run(halves[0])
