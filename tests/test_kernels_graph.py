@@ -21,11 +21,14 @@ from oscillink_store.lattice.graph import (
     Adjacency,
     Csr,
     Edges,
+    Entries,
+    TypedGraph,
     build_csr,
     induced,
     whole_degrees,
 )
 from oscillink_store.lattice.memory import mutual_knn
+from oscillink_store.lattice.records import empty_records
 from oscillink_store.model import RELATIONS
 
 Float32 = npt.NDArray[np.float32]
@@ -146,6 +149,10 @@ def test_the_graph_of_neighbours_is_that_of_cosines() -> None:
     assert dense_of(mutual_knn(Y, 500)).shape == (40, 40)
 
 
+def entries_of(csr: Csr, rows: npt.NDArray[np.int64]) -> Entries:
+    return TypedGraph(csr, empty_records()).entries(rows)
+
+
 def one_relation(source: Any, target: Any, weight: Any = 1.0, relation: int = 2) -> Edges:
     source, target = np.asarray(source), np.asarray(target)
     return Edges(
@@ -170,13 +177,14 @@ def test_a_cut_finds_its_rows_however_they_lie(stride: int) -> None:
     csr = build_csr(N, [one_relation(rows[i], rows[j], weight), outside])
     expected = np.zeros((24, 24))
     expected[i, j] = expected[j, i] = weight
+    entries = entries_of(csr, rows)
     omega = (0.0, 0.0, 1.0, 0.0, 0.5)
-    assert (dense_of(induced(csr, rows, omega)) == expected).all()
-    degrees = whole_degrees(csr, rows, omega)
+    assert (dense_of(induced(entries, omega)) == expected).all()
+    degrees = whole_degrees(entries, omega)
     np.testing.assert_allclose(degrees, expected.sum(axis=1) + 2.5, rtol=1e-12)
     allowed = np.zeros(N, np.uint8)
     allowed[rows] = 1
-    degrees = whole_degrees(csr, rows, omega, allowed)
+    degrees = whole_degrees(entries, omega, allowed)
     np.testing.assert_allclose(degrees, expected.sum(axis=1), rtol=1e-12)
 
 
@@ -189,13 +197,13 @@ def test_parallel_edges_add_up_and_weightless_relations_vanish() -> None:
             one_relation([0, 1], [1, 3], [8.0, 16.0], 4),
         ],
     )
-    rows = np.arange(4)
-    cut = dense_of(induced(csr, rows, (1.0, 1.0, 1.0, 0.25, 0.0)))
+    entries = entries_of(csr, np.arange(4))
+    cut = dense_of(induced(entries, (1.0, 1.0, 1.0, 0.25, 0.0)))
     assert cut[0].tolist() == [0.0, 0.5 + 0.25 * 2.0, 1.0, 0.0]
     assert cut[3].tolist() == [0.0, 0.0, 1.0, 0.0]  # its other edge weighs nothing
-    assert len(induced(csr, rows, (0.0,) * 5).weights) == 0
-    assert whole_degrees(csr, rows, (0.0,) * 5).tolist() == [0.0] * 4
-    none = induced(csr, np.empty(0, np.int64), (1.0,) * 5)
+    assert len(induced(entries, (0.0,) * 5).weights) == 0
+    assert whole_degrees(entries, (0.0,) * 5).tolist() == [0.0] * 4
+    none = induced(entries_of(csr, np.empty(0, np.int64)), (1.0,) * 5)
     assert none.indptr.tolist() == [0]
 
 
@@ -211,13 +219,13 @@ def test_degrees_and_cuts_of_read_only_memory_maps(tmp_path: Path) -> None:
     rows, allowed = (np.load(tmp_path / f"{n}.npy", mmap_mode="r") for n in ("rows", "allowed"))
     assert not mapped.indices.flags.writeable
     omega = (1.0, 0.5, 1.0, 0.3, 0.1)
-    plain = np.arange(0, 300, 7)
-    for ours, theirs in zip(induced(mapped, rows, omega), induced(csr, plain, omega), strict=True):
-        assert (ours == theirs).all()
-    assert (whole_degrees(mapped, rows, omega) == whole_degrees(csr, plain, omega)).all()
+    ours, theirs = entries_of(mapped, rows), entries_of(csr, np.arange(0, 300, 7))
+    for one, other in zip(induced(ours, omega), induced(theirs, omega), strict=True):
+        assert (one == other).all()
+    assert (whole_degrees(ours, omega) == whole_degrees(theirs, omega)).all()
     assert (
-        whole_degrees(mapped, rows, omega, allowed)
-        == whole_degrees(csr, plain, omega, np.asarray(allowed).copy())
+        whole_degrees(ours, omega, allowed)
+        == whole_degrees(theirs, omega, np.asarray(allowed).copy())
     ).all()
 
 

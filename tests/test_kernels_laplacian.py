@@ -16,10 +16,21 @@ from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.lattice.graph import (
     Csr,
     Edges,
+    Entries,
+    TypedGraph,
     build_csr,
+    empty_graph,
     induced,
     neighbors,
     whole_degrees,
+)
+from oscillink_store.lattice.records import (
+    IN,
+    OUT,
+    RELATION_MASK,
+    Records,
+    empty_records,
+    sort_records,
 )
 from oscillink_store.model import RELATIONS, Parameters
 
@@ -53,6 +64,10 @@ def dense_csr(csr: Csr, relation: int) -> npt.NDArray[np.float64]:
     of = csr.relation == relation
     A[rows[of], csr.indices[of]] = csr.weights[of]
     return A
+
+
+def entries_of(csr: Csr, rows: npt.NDArray[np.int64]) -> Entries:
+    return TypedGraph(csr, empty_records()).entries(rows)
 
 
 typed = given(
@@ -99,7 +114,8 @@ def test_an_induced_graph_is_the_weighted_submatrix(
     omega = tuple(np.where(rng.random(len(OMEGA)) < 0.2, 0.0, OMEGA).tolist())
     whole = sum(w * dense_csr(csr, code) for code, w in enumerate(omega))
     rows = np.sort(rng.permutation(anchors)[: rng.integers(0, anchors + 1)]).astype(np.int64)
-    cut = induced(csr, rows, omega)
+    entries = entries_of(csr, rows)
+    cut = induced(entries, omega)
     assert [array.dtype for array in cut] == [np.int64, np.int32, np.float64]
     A = np.zeros((len(rows), len(rows)))
     places = np.repeat(np.arange(len(rows)), np.diff(cut.indptr))
@@ -110,11 +126,11 @@ def test_an_induced_graph_is_the_weighted_submatrix(
     keys = list(zip(places.tolist(), cut.indices.tolist(), strict=True))
     assert keys == sorted(set(keys))
     np.testing.assert_allclose(
-        whole_degrees(csr, rows, omega), np.asarray(whole)[rows].sum(axis=1), rtol=1e-12
+        whole_degrees(entries, omega), np.asarray(whole)[rows].sum(axis=1), rtol=1e-12
     )
     allowed = (rng.random(anchors) < 0.5).astype(np.uint8)
     np.testing.assert_allclose(
-        whole_degrees(csr, rows, omega, allowed),
+        whole_degrees(entries, omega, allowed),
         np.asarray(whole)[rows] @ allowed,
         rtol=1e-12,
         atol=1e-15,
@@ -127,9 +143,9 @@ def test_neighbors_are_the_columns_of_the_rows(anchors: int, counts: list[int], 
     parts = [edges_of(rng, anchors, count, code) for code, count in enumerate(counts)]
     csr = build_csr(anchors, parts)
     there = sum(dense_csr(csr, code) for code in range(len(RELATIONS)))
-    rows = rng.permutation(anchors)[: rng.integers(0, 4)].astype(np.int64)
+    rows = np.sort(rng.permutation(anchors)[: rng.integers(0, 4)]).astype(np.int64)
     expected = np.flatnonzero(np.asarray(there)[rows].any(axis=0))
-    found = neighbors(csr, rows)
+    found = neighbors(entries_of(csr, rows))
     assert found.dtype == np.int64
     assert found.tolist() == expected.tolist()
 
@@ -141,9 +157,81 @@ def test_a_graph_is_cut_out_of_read_only_memory_maps(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", array)
     mapped = Csr(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in csr._fields))
     rows = np.arange(0, 500, 3)
-    for ours, theirs in zip(induced(mapped, rows, OMEGA), induced(csr, rows, OMEGA), strict=True):
-        assert (ours == theirs).all()
-    assert (neighbors(mapped, rows[:3]) == neighbors(csr, rows[:3])).all()
+    ours, theirs = entries_of(mapped, rows), entries_of(csr, rows)
+    for one, other in zip(induced(ours, OMEGA), induced(theirs, OMEGA), strict=True):
+        assert (one == other).all()
+    assert (neighbors(ours) == neighbors(theirs)).all()
+
+
+Cells = dict[tuple[int, int, int], tuple[int, float]]
+"""Flags and weight of every entry (row, column, relation)."""
+
+cells = st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, len(RELATIONS) - 1))
+flags = st.sampled_from([0, OUT, IN, OUT | IN])
+
+
+def sorted_cells(table: Cells) -> Records:
+    rows, columns, codes = np.array(list(table), np.int64).reshape(-1, 3).T
+    marks = np.array([flag for flag, _ in table.values()], np.uint8)
+    weights = np.array([weight for _, weight in table.values()], np.float32)
+    return sort_records(rows, columns, codes.astype(np.uint8) | marks, weights)
+
+
+def base_of(table: Cells, anchors: int) -> Csr:
+    records = sorted_cells(table)
+    indptr = np.searchsorted(records.rows, np.arange(anchors + 1))
+    return Csr(indptr, records.columns, records.weights, records.relation)
+
+
+def listed(entries: Entries) -> list[tuple[int, int, int, int, float]]:
+    codes, marks = entries.relation & RELATION_MASK, entries.relation & ~np.uint8(RELATION_MASK)
+    columns = (entries.sources(), entries.indices, codes, marks, entries.weights)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@given(
+    base=st.dictionaries(cells, st.tuples(flags, st.sampled_from([0.5, 2.0])), max_size=20),
+    newer=st.dictionaries(cells, st.tuples(flags, st.sampled_from([0.0, 0.5, 4.0])), max_size=20),
+    held=st.integers(0, 8),
+    wanted=st.lists(st.integers(0, 7), max_size=8),
+)
+def test_entries_are_those_of_the_base_as_corrected(
+    base: Cells, newer: Cells, held: int, wanted: list[int]
+) -> None:
+    base = {cell: entry for cell, entry in base.items() if cell[0] < held}
+    graph = TypedGraph(base_of(base, held), sorted_cells(newer))
+    now = {cell: entry for cell, entry in (base | newer).items() if entry[1] != 0.0}
+    expected = sorted((*cell, *entry) for cell, entry in now.items())
+    # rows in any order, and some twice
+    found = graph.entries(np.array(wanted, np.int64))
+    assert listed(found) == [entry for row in wanted for entry in expected if entry[0] == row]
+    assert found.indptr.tolist() == np.cumsum(
+        [0, *(sum(entry[0] == row for entry in expected) for row in wanted)]
+    ).tolist()  # fmt: skip
+    folded = graph.folded(8)
+    assert [array.dtype for array in folded] == [np.int64, np.int32, np.float32, np.uint8]
+    assert listed(entries_of(folded, np.arange(8))) == expected
+    # relations are weighed and neighbours left out whatever the flags say
+    omega = np.arange(1.0, len(RELATIONS) + 1)
+    whole = graph.entries(np.arange(8))
+    A = np.zeros((8, 8))
+    for row, column, code, _, weight in expected:
+        A[row, column] += omega[code] * weight
+    np.testing.assert_allclose(whole_degrees(whole, omega), A.sum(axis=1))
+    assert neighbors(whole).tolist() == np.flatnonzero(A.any(axis=0)).tolist()
+    cut = induced(whole, omega)
+    places = np.repeat(np.arange(8), np.diff(cut.indptr))
+    B = np.zeros((8, 8))
+    B[places, cut.indices] = cut.weights
+    np.testing.assert_allclose(B, A)
+
+
+def test_the_lattice_of_nobody_is_empty() -> None:
+    graph = empty_graph()
+    assert listed(graph.entries(np.empty(0, np.int64))) == []
+    assert listed(graph.entries(np.array([0, 5]))) == []
+    assert graph.folded(3).indptr.tolist() == [0] * 4
+    assert graph.folded(0).indptr.tolist() == [0]
 
 
 def test_an_edge_names_what_is_wrong_with_it() -> None:
