@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oscillink_store.kernels.mmr import mmr
-from oscillink_store.kernels.moments import moments, similarity_moments
+from oscillink_store.kernels.moments import BITS, moments, similarity_moments, sums
 
 
 def rows(n: int, D: int, seed: int) -> npt.NDArray[np.float32]:
@@ -21,63 +21,68 @@ def rows(n: int, D: int, seed: int) -> npt.NDArray[np.float32]:
     return (rng.standard_normal((n, D)) + rng.standard_normal(D)).astype(np.float32)
 
 
-@given(
-    n=st.integers(1, 3000),
-    D=st.integers(1, 30),
-    scale=st.sampled_from([1e-6, 1.0, 1e4]),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_moments_are_those_of_all_rows(n: int, D: int, scale: float, seed: int) -> None:
-    Y = (rows(n, D, seed) * np.float32(scale)).astype(np.float32)
-    mean, covariance = moments(Y)
+def unit_rows(n: int, D: int, seed: int) -> npt.NDArray[np.float32]:
+    Y = rows(n, D, seed)
+    return (Y / np.linalg.norm(Y, axis=1, keepdims=True)).astype(np.float32)
+
+
+@given(n=st.integers(1, 3000), D=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
+def test_moments_are_those_of_all_rows(n: int, D: int, seed: int) -> None:
+    Y = unit_rows(n, D, seed)
+    mean, covariance = moments(sums(Y), n)
     wide = Y.astype(np.float64)
-    size = float(np.abs(wide).max())
-    np.testing.assert_allclose(mean, wide.mean(axis=0), atol=1e-6 * size)
+    # a value is rounded by at most half a unit, a product of two values by at most one
+    unit = 2.0**-BITS
+    np.testing.assert_allclose(mean, wide.mean(axis=0), atol=0.51 * unit)
     expected = np.cov(wide, rowvar=False, bias=True).reshape(D, D)
-    np.testing.assert_allclose(covariance, expected, atol=2e-6 * size * size)
+    np.testing.assert_allclose(covariance, expected, atol=2 * unit)
     assert (covariance == covariance.T).all()
 
-    psi = Y[0] / np.float32(max(1e-20, float(np.linalg.norm(wide[0]))))
+    psi = Y[0]
     center, deviation = similarity_moments(psi, mean, covariance)
     similarities = wide @ psi.astype(np.float64)
-    assert center == pytest.approx(similarities.mean(), abs=1e-5 * size * D)
-    assert deviation == pytest.approx(similarities.std(), abs=3e-3 * size * D)
+    assert center == pytest.approx(similarities.mean(), abs=unit * D)
+    assert deviation**2 == pytest.approx(similarities.var(), abs=2 * unit * D)
 
 
 def test_no_rows_and_rows_of_zeros_have_no_spread() -> None:
     for Y in (np.empty((0, 3), np.float32), np.zeros((5, 3), np.float32)):
-        mean, covariance = moments(Y)
+        mean, covariance = moments(sums(Y), len(Y))
         assert (mean == 0.0).all()
         assert (covariance == 0.0).all()
         assert similarity_moments(np.ones(3, np.float32), mean, covariance) == (0.0, 0.0)
 
 
-@given(
-    n=st.integers(1, 1024),
-    D=st.integers(1, 20),
-    exponent=st.integers(-60, 60),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_a_block_of_rows_is_summed_exactly(n: int, D: int, exponent: int, seed: int) -> None:
+@given(n=st.integers(1, 2500), D=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
+def test_rows_are_summed_exactly(n: int, D: int, seed: int) -> None:
     # all near the largest value and of one sign: the largest sums there can be
     rng = np.random.default_rng(seed)
-    Y = (rng.uniform(0.9, 1.0, (n, D)) * 2.0**exponent).astype(np.float32)
-    unit = 2.0 ** (np.frexp(Y.max())[1] - 21)
-    whole = np.rint(Y.astype(np.float64) / unit).astype(np.int64)
-    mean = whole.sum(axis=0).astype(np.float64) * unit / n
-    products = (whole.T @ whole).astype(np.float64)  # whole numbers: no rounding before this
-    covariance = products * (unit * unit / n) - np.outer(mean, mean)
-    for sign in (1.0, -1.0):
-        found = moments(Y[rng.permutation(n)] * np.float32(sign))
-        assert (found[0] == sign * mean).all()
-        assert (found[1] == covariance).all()
+    Y = rng.uniform(0.9, 1.0, (n, D)).astype(np.float32)
+    whole = np.rint(Y.astype(np.float64) * 2**BITS).astype(np.int64)
+    for sign in (1, -1):
+        found = sums(Y[rng.permutation(n)] * np.float32(sign))
+        assert (found.total == sign * whole.sum(axis=0)).all()
+        assert (found.products == whole.T @ whole).all()
+
+
+@given(n=st.integers(0, 2500), m=st.integers(0, 1500), seed=st.integers(0, 2**32 - 1))
+def test_rows_come_and_go_in_any_order(n: int, m: int, seed: int) -> None:
+    Y, Z = unit_rows(n, 7, seed), unit_rows(m, 7, seed + 1)
+    both = sums(Z).plus(sums(Y))
+    for found, wanted in (
+        (both, sums(np.concatenate([Y, Z]))), (both.minus(sums(Z)), sums(Y)),
+        (both.minus(sums(Y)), sums(Z)),
+    ):  # fmt: skip
+        assert (found.total == wanted.total).all()
+        assert (found.products == wanted.products).all()
 
 
 PROGRAM = """
 import hashlib, numpy as np
-from oscillink_store.kernels.moments import moments
+from oscillink_store.kernels.moments import moments, sums
 Y = np.random.default_rng(6).standard_normal((5000, 96)).astype(np.float32)
-print(hashlib.sha256(b"".join(part.tobytes() for part in moments(Y))).hexdigest())
+Y /= np.linalg.norm(Y, axis=1, keepdims=True)
+print(hashlib.sha256(b"".join(part.tobytes() for part in moments(sums(Y), 5000))).hexdigest())
 """
 
 

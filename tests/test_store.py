@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import pytest
 import oscillink_store as osc
 from oscillink_store.errors import ClosedError, EmbedderError, LockedError, MissingError, QueryError
 from oscillink_store.storage.lock import writer_lock
+from oscillink_store.storage.manifest import manifests_on_disk, read_current, read_manifest
 
 
 def batch(start: int, stop: int, **more: Any) -> list[dict[str, Any]]:
@@ -356,6 +356,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from oscillink_store.storage.lock import writer_lock
+from oscillink_store.storage.manifest import manifests_on_disk, read_current, read_manifest
 with writer_lock(Path(sys.argv[1]), 5):
     print("held", flush=True)
     sys.stdin.readline()
@@ -530,22 +531,30 @@ class TestReading:
 
 def test_files_of_old_generations_go(tmp_path: Path) -> None:
     with osc.connect(tmp_path / "s.osc", embedder="hash:64") as store:
-
-        def sizes() -> int:
-            # the index of every generation would stand beside the others otherwise
-            return len([path for path in store.path.rglob("*") if path.is_file()])
-
-        counts: list[int] = []
-        for generation in range(1, 9):
+        for generation in range(1, 40):
             store.ingest(batch(10 * generation, 10 * generation + 10))
-            assert len(list((store.path / "segments").iterdir())) <= 2
-            assert len(list((store.path / "manifests").iterdir())) == 2
-            assert len(list((store.path / "anchors.lance" / "_indices").iterdir())) <= 2
-            counts.append(sizes())
-        # each batch leaves its data file, and a receipts file until those are folded
-        assert [after - before for before, after in pairwise(counts[2:])] == [2] * 5
+            kept = range(max(0, generation - 2), generation + 1)
+            assert manifests_on_disk(store.path) == list(kept)
+            # what these consist of, and nothing else
+            names = {f"manifests/{number:010d}.json" for number in kept}
+            for number in kept:
+                names |= {entry.path for entry in read_manifest(store.path, number).files()}
+            assert names == data_files(store.path)
+        # rows, indices and corrections are merged in tiers, so that few files hold them all
+        assert len(read_current(store.path).segments) <= 4 * np.log2(390)
         assert store.verify().problems == ()
-        assert len(store.search("word33 word77", k=80)) == 80
+        assert len(store.search("word33 word77", k=400)) == 390
+
+
+def data_files(root: Path) -> set[str]:
+    """Every file but receipts, the lock, ``CURRENT`` and Lance's hint."""
+    return {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file()
+        and path.parent.name != "receipts"
+        and path.name not in ("CURRENT", "LOCK", "latest_version_hint.json")
+    }
 
 
 @pytest.mark.parametrize("method", ["search", "rerank"])
