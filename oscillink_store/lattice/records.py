@@ -76,4 +76,5 @@ def merge_runs(runs: Sequence[Records]) -> Records:
     last = np.ones(len(keys), np.bool_)
     last[:-1] = keys[1:] != keys[:-1]
     newest = order[last]
-    return Records(*(part[newest] for part in together))
+    rows, columns, relation, weights = together
+    return Records(rows[newest], columns[newest], relation[newest], weights[newest])

@@ -125,8 +125,8 @@ def _changed(entries: Entries, places: npt.NDArray[np.int32], arcs: Arcs) -> Edg
         entries.indptr, entries.indices, entries.weights, entries.relation, entries.rows,
         arcs.relation, places, starts, arcs.target[order], arcs.weight[order], incoming, *edges,
     )  # fmt: skip
-    low, high, before, after, flags = (column[:count] for column in edges)
-    return low, high, before, after, flags
+    low, high, before, after, flags = edges
+    return low[:count], high[:count], before[:count], after[:count], flags[:count]
 
 
 def _turned(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -159,7 +159,7 @@ def _others(
     if len(few):
         log.append(_searched_anew(change, rows, known, few, width))
     changed = np.isin(rows, bereft) | (known.slots[:, :k] >= len(floors)).any(axis=1)
-    best = Known(*(part[changed] for part in known))
+    best = Known(known.slots[changed], known.cosine[changed], known.counts[changed])
     entries = [np.concatenate(column) for column in zip(*log, strict=True)]
     relation = np.zeros(len(entries[0]), np.uint8)
     return rows[changed], best, sort_records(entries[0], entries[1], relation, entries[2])
@@ -171,7 +171,7 @@ def _pointing_at(change: Change) -> Slots:
     codes = entries.relation & RELATION_MASK
     mine = (codes == RELATIONS.index(_NAME)) & ((entries.relation & IN) != 0)
     slots = np.unique(entries.indices[mine]).astype(np.int64)
-    return slots[change.after[slots] != 0]
+    return np.compress(change.after[slots], slots)
 
 
 def _kept_arrivals(

@@ -75,7 +75,7 @@ def _holders(corpus: Corpus, changed: Slots, present: Mask) -> Slots:
         return np.empty(0, np.int64)
     _, holders = find(indices, np.unique(keys_of(corpus.values("id", changed))))
     rows = np.unique(np.concatenate([changed, holders]))
-    return rows[present[rows] != 0]
+    return np.compress(present[rows], rows)
 
 
 def _resolved(corpus: Corpus, rows: Slots, present: Mask) -> _Links:

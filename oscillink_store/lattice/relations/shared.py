@@ -109,7 +109,7 @@ def _frequencies(
     Where there must be more than ``few`` of them nobody goes through them, so that a phrase
     of thousands of texts costs no more than a rare one.
     """
-    counts = (found.ends - found.starts).sum(axis=0)
+    counts: Integers = (found.ends - found.starts).sum(axis=0)
     dead = corpus.slots - int(np.count_nonzero(present))
     if dead:
         counted = np.flatnonzero((counts > 0) & (counts - dead <= few))
@@ -157,7 +157,7 @@ def _concerned(change: Change, parameters: Parameters) -> Integers:
         _, places = ranges(starts[changes], ends[changes])
         holders.append(part.phrases.rows[places].astype(np.int64) + part.first)
     rows = np.unique(np.concatenate(holders))
-    return rows[change.after[rows] != 0]
+    return np.compress(change.after[rows], rows)
 
 
 def _arcs(
