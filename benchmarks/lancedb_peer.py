@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from common import milliseconds, recall
 
-os.environ.setdefault("LANCE_LOG", "error")  # it would warn at each search
+os.environ.setdefault("LANCEDB_LOG", "error")  # it would warn at each search
 
 WANTED_RECALL = 0.95
 _PROBES = (10, 20, 40, 80, 160, 320, 640)

@@ -217,3 +217,10 @@ def questions(
     psi = vectors + noise * rng.standard_normal(vectors.shape).astype(np.float32)
     psi /= np.linalg.norm(psi, axis=1, keepdims=True)
     return texts, psi.astype(np.float32)
+
+
+def question_sample(rows: Rows, anchors: int, count: int) -> tuple[list[str], Vectors]:
+    """Questions to a store of the first ``anchors`` rows, their noise of length 0.4."""
+    rng = np.random.default_rng(11)
+    picked = rows.take(rng.integers(0, anchors, count))
+    return questions(picked, rng, random.Random(11), noise=0.02)
