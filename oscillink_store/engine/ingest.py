@@ -24,6 +24,7 @@ from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.sources import open_source
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields, IngestReport
+from oscillink_store.storage.schemas import metadata_schema
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["delete", "ingest"]
@@ -66,7 +67,13 @@ def _read(
     dimension = snapshot.manifest.dimension
     if dimension is None and embedder is not None:
         dimension = embedder.dimension
-    normalizer = Normalizer(fields, dimension=dimension, needs_vector=embedder is None)
+    normalizer = Normalizer(
+        fields,
+        dimension=dimension,
+        needs_vector=embedder is None,
+        known=snapshot.fields if len(snapshot) else None,
+        metadata=metadata_schema(snapshot.schema),
+    )
     table = read_rows(reader, normalizer, lambda rows: report("read", rows, reader.rows))
     if not table.num_rows:
         raise InputError(f"{reader.name} has no rows: give a source with at least one")

@@ -24,24 +24,29 @@ position stay as metadata too, unless their names are fixed ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine import row_columns
+from oscillink_store.engine.key_set import Keys, KeySet
 from oscillink_store.engine.row_digests import content_digests
 from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.sources import Source
 from oscillink_store.errors import InputError
+from oscillink_store.kernels.hashing import keys_of
 from oscillink_store.model import Fields
 from oscillink_store.storage.schemas import (
     FIXED_COLUMNS,
     anchors_schema,
+    cast_exactly,
     check_metadata_names,
     conform,
+    first_failing,
     merge_metadata,
 )
 
@@ -51,31 +56,61 @@ __all__ = ["Normalizer", "read_rows"]
 class Normalizer:
     """Normalizes the batches of one ingest, remembering what must agree between them.
 
+    Nothing is remembered of a batch that is refused, so its good rows may be tried again.
+
     Args:
         fields: Which columns play which part.
         dimension: The numbers per vector that the store holds, or None to take those of the
             first vector.
         needs_vector: Whether rows without vectors are refused, as nothing could embed them.
+        known: The fields of a store that has anchors. Columns that only ``fields`` names must
+            stand in some row; those that it named before may be missing, which means null.
+        metadata: The metadata columns of the store.
     """
 
     def __init__(
-        self, fields: Fields, *, dimension: int | None = None, needs_vector: bool = False
+        self,
+        fields: Fields,
+        *,
+        dimension: int | None = None,
+        needs_vector: bool = False,
+        known: Fields | None = None,
+        metadata: pa.Schema | None = None,
     ) -> None:
         self._fields = fields
         self._dimension = dimension
         self._needs_vector = needs_vector
         self._has_vectors: bool | None = None
-        self._seen: set[str] = set()
-        self._metadata = pa.schema([])
+        self._seen = KeySet()
+        self._metadata = pa.schema([]) if metadata is None else metadata
         self._awaited = _explicit_columns(fields)
+        self._facets = set(fields.facets)
+        if known is not None:
+            for name, part in _explicit_columns(known).items():
+                if self._awaited.get(name) == part:
+                    del self._awaited[name]
+            self._facets -= set(known.facets)
 
     @property
     def dimension(self) -> int | None:
         """The numbers per vector, as given or found, or None if no vector was seen."""
         return self._dimension
 
+    @property
+    def metadata(self) -> pa.Schema:
+        """The metadata columns of the store and of all batches so far, in common types."""
+        return self._metadata
+
+    def remember(self, keys: Keys) -> None:
+        """Take ids, by their keys, as seen already."""
+        self._seen.add(keys)
+
     def normalize(
-        self, batch: pa.RecordBatch, *, source: str = "the given rows", row_offset: int = 0
+        self,
+        batch: pa.RecordBatch,
+        *,
+        source: str = "the given rows",
+        places: Sequence[int] | None = None,
     ) -> pa.Table:
         """One batch in the columns of :func:`anchors_schema`.
 
@@ -85,7 +120,7 @@ class Normalizer:
         Args:
             batch: The rows.
             source: Where they come from, for messages.
-            row_offset: The 0-based place of the first row there.
+            places: The 0-based place of each row there; by default they count from 0.
 
         Raises:
             InputError: anything that cannot be stored, with field, row and remedy.
@@ -93,16 +128,22 @@ class Normalizer:
         columns = _columns(batch, source)
         if not batch.num_rows:
             return anchors_schema(None).empty_table()
-        refuse = partial(_refuse, source, row_offset)
+        rows = range(batch.num_rows) if places is None else places
+        refuse = partial(_refuse, source, rows)
         for name, column in columns.items():
             row_columns.check_encoding(column, partial(refuse, name))
-        metadata = self._metadata_of(columns, source, row_offset, refuse)
+        metadata = self._metadata_of(columns, refuse)
+        merged = self._merged(metadata, source, rows, refuse)
         parts = self._parts(columns, source, refuse)
+        keys = self._fresh_keys(parts["id"], partial(refuse, self._fields.id))
         vectors = self._vectors(columns, source, refuse)
         dimension = None
         if vectors is not None:
             parts["vector"] = vectors
-            dimension = self._dimension
+            dimension = self._dimension = vectors.type.list_size
+        self._has_vectors = vectors is not None
+        self._metadata = merged
+        self._seen.add(keys)
         schema = anchors_schema(dimension, metadata.schema)
         parts.update(zip(metadata.schema.names, metadata.columns, strict=True))
         plain = pa.table({name: parts[name] for name in schema.names if name != "digest"})
@@ -124,7 +165,7 @@ class Normalizer:
                 field=name,
             )
         for name in self._fields.facets:
-            if name not in self._metadata.names:
+            if name in self._facets and name not in self._metadata.names:
                 raise InputError(
                     f"no row has a metadata column {name!r}, which Fields names as a facet: "
                     "correct the name or add the column",
@@ -135,8 +176,6 @@ class Normalizer:
     def _metadata_of(
         self,
         columns: dict[str, pa.Array],
-        source: str,
-        row_offset: int,
         refuse: Callable[[str, int | None, str], InputError],
     ) -> pa.RecordBatch:
         fields = self._fields
@@ -150,11 +189,33 @@ class Normalizer:
         }
         metadata = pa.RecordBatch.from_arrays(list(kept.values()), list(kept))
         check_metadata_names(metadata.schema.names)
-        try:
-            self._metadata = merge_metadata(self._metadata, metadata.schema)
-        except InputError as error:
-            raise _mismatch(error, kept, source, row_offset) from None
         return metadata
+
+    def _merged(
+        self,
+        metadata: pa.RecordBatch,
+        source: str,
+        places: Sequence[int],
+        refuse: Callable[[str, int | None, str], InputError],
+    ) -> pa.Schema:
+        """The metadata columns with those of a batch."""
+        try:
+            merged = merge_metadata(self._metadata, metadata.schema)
+        except InputError as error:
+            raise _mismatch(error, metadata, source, places) from None
+        for name, column in zip(metadata.schema.names, metadata.columns, strict=True):
+            type_ = merged.field(name).type
+            try:
+                cast_exactly(column, type_)
+            except pa.ArrowException:
+                row = first_failing(column, lambda part, type_=type_: cast_exactly(part, type_))
+                raise refuse(
+                    name,
+                    row,
+                    f"holds {column[row].as_py()!r}, which {type_}, the column's type, cannot "
+                    "hold exactly: convert it, or give the column another name",
+                ) from None
+        return merged
 
     def _parts(
         self,
@@ -177,7 +238,6 @@ class Normalizer:
 
         rows = len(columns[fields.id])
         ids = part_of(fields.id, row_columns.identifiers)
-        self._remember(ids, partial(refuse, fields.id))
         title = part_of(fields.title, row_columns.optional_texts)
         text = part_of(fields.text, row_columns.required_texts)
         return {
@@ -193,17 +253,19 @@ class Normalizer:
             "fulltext": full_text(title, text),
         }
 
-    def _remember(self, ids: pa.Array, refuse: Callable[[int | None, str], InputError]) -> None:
+    def _fresh_keys(self, ids: pa.Array, refuse: Callable[[int | None, str], InputError]) -> Keys:
+        """The keys of ids of which none was seen before."""
         values = ids.to_pylist()
-        fresh = set(values)
-        if len(fresh) < len(values) or not self._seen.isdisjoint(fresh):
-            for row, value in enumerate(values):
-                if value in self._seen:
-                    raise refuse(
-                        row, f"repeats {value!r:.80} of an earlier row: give every row its own id"
-                    )
-                self._seen.add(value)
-        self._seen |= fresh
+        keys = keys_of(values)
+        order = np.argsort(keys, kind="stable")
+        twice = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        repeated = np.concatenate([np.flatnonzero(self._seen.holds(keys)), order[twice + 1]])
+        if len(repeated):
+            row = int(repeated.min())
+            raise refuse(
+                row, f"repeats {values[row]!r:.80} of an earlier row: give every row its own id"
+            )
+        return keys
 
     def _vectors(
         self,
@@ -222,16 +284,13 @@ class Normalizer:
                 "an embedder",
                 field=name,
             )
-        if self._has_vectors is None:
-            self._has_vectors = column is not None
-        if self._has_vectors != (column is not None):
+        if self._has_vectors is not None and self._has_vectors != (column is not None):
             problem = "has no vector" if column is None else "has a vector but earlier rows none"
             raise refuse(name, 0, f"{problem}: give one for every row of a source, or for none")
         if column is None:
             return None
         vectors = unit_vectors(column, self._dimension, partial(refuse, name))
-        self._dimension = vectors.shape[1]
-        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._dimension)
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
 
 
 def full_text(title: pa.Array, text: pa.Array) -> pa.Array:
@@ -252,7 +311,8 @@ def read_rows(
     tables = []
     rows = 0
     for batch in source:
-        tables.append(normalizer.normalize(batch.data, source=batch.source, row_offset=batch.row))
+        places = range(batch.row, batch.row + batch.data.num_rows)
+        tables.append(normalizer.normalize(batch.data, source=batch.source, places=places))
         rows += batch.data.num_rows
         progress(rows)
     if not tables:
@@ -285,16 +345,18 @@ def _columns(batch: pa.RecordBatch, source: str) -> dict[str, pa.Array]:
     return columns
 
 
-def _refuse(source: str, row_offset: int, field: str, row: int | None, problem: str) -> InputError:
-    place = None if row is None else row_offset + row
+def _refuse(
+    source: str, places: Sequence[int], field: str, row: int | None, problem: str
+) -> InputError:
+    place = None if row is None else int(places[row])
     where = source if place is None else f"{source}, row {place}"
     return InputError(f"{where}: {field!r} {problem}", field=field, row=place)
 
 
 def _mismatch(
-    error: InputError, columns: dict[str, pa.Array], source: str, row_offset: int
+    error: InputError, metadata: pa.RecordBatch, source: str, places: Sequence[int]
 ) -> InputError:
     """Add to an error about a batch's types the row in which it shows first."""
-    first = row_columns.first_row(columns[error.field].is_valid()) if error.field else None
-    row = row_offset + (first or 0)
+    first = row_columns.first_row(metadata.column(error.field).is_valid()) if error.field else None
+    row = int(places[first or 0])
     return InputError(f"{source}, row {row}: {error}", field=error.field, row=row)
