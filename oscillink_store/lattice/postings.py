@@ -36,11 +36,24 @@ Float64 = npt.NDArray[np.float64]
 
 K1, B = 1.2, 0.75
 
-STOP_WORDS = frozenset({
-    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "from", "if", "in", "into",
-    "is", "it", "its", "no", "not", "of", "on", "or", "such", "that", "the", "their", "then",
-    "there", "these", "they", "this", "to", "was", "were", "which", "will", "with",
-})  # fmt: skip
+STOP_WORDS = frozenset(
+    # articles and determiners
+    "a an the this that these those some any each all both such same own "
+    "other few more most "
+    # pronouns; the words before and after an apostrophe
+    "i me my myself we us our ours ourselves you your yours yourself yourselves he him his "
+    "himself she her hers herself it its itself they them their theirs themselves s t d m o ll "
+    "re ve y don doesn didn isn wasn aren weren hasn haven hadn won wouldn shouldn couldn "
+    # questions
+    "who whom whose what which when where why how "
+    # auxiliaries
+    "am is are was were be been being have has had having do does did doing will should can "
+    # prepositions, conjunctions, particles
+    "about above after again against at before below between by down during for from further in "
+    "into of off on once out over through to under until up with "
+    "and but or nor if because as while than so "
+    "not no only just now then here there too very".split()
+)
 """Words too common in English to tell texts apart. They are indexed, for titles that consist
 of them, but neither count in the length of a text nor are looked for in a question."""
 
