@@ -16,11 +16,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_content import content, snapshot_of
 
 import oscillink_store as osc
 from oscillink_store.errors import InputError, IntegrityError
 from oscillink_store.storage.manifest import read_current
-from store_content import content, snapshot_of
 
 WORDS = [f"word{i}" for i in range(120)]
 
@@ -57,8 +57,8 @@ QUESTIONS: list[dict[str, Any]] = [
 def answers(store: osc.Store) -> list[dict[str, Any]]:
     """What the store answers, to the bit, without what names the generation."""
     contents = [dict(store.search(**question).receipt.content) for question in QUESTIONS]
-    for content in contents:
-        del content["generation"]
+    for told in contents:
+        del told["generation"]
     return contents
 
 
@@ -284,7 +284,8 @@ class TestMetadata:
             with pytest.raises(InputError, match=words) as caught:
                 store.ingest([self.row("a", x=None, y=1), self.row("b", x=value)])
             assert (caught.value.field, caught.value.row) == ("x", row)
-        with pytest.raises(InputError, match="row 2: 'x' holds") as caught:  # unchanged rows count too
+        with pytest.raises(InputError, match="row 2: 'x' holds") as caught:
+            # unchanged rows count too
             store.ingest([self.row("c"), self.row("d"), self.row("e", x=2**53 + 1)])
         assert caught.value.row == 2
         assert self.column(store, "x") == [0.5, None, None]
