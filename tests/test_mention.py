@@ -297,6 +297,76 @@ def test_arcs_that_stay_keep_the_weight_of_their_own_title() -> None:
     assert store.edges()[0, 1] == 1
 
 
+def test_a_text_that_points_back_tells_no_weight() -> None:
+    # 0 and 1 point at each other with weights of 1/2 and √1/2
+    store = stocked(
+        [("Red fox", "grey wolf, plum tart"), ("Grey wolf", "red fox"), ("Plum tart", ""),
+         *[(None, "red fox")] * 3, (None, "grey wolf")]
+    )  # fmt: skip
+    assert store.edges()[0, 1] == pytest.approx(2**-0.5)
+    arcs = store.change([(None, "plum tart")])
+    # the text of 0 points at 2 with another weight, and at 1 with the same
+    assert arcs.rows.tolist() == [0, 107]
+    assert store.edges()[0, 2] == pytest.approx(2**-0.5)
+    assert store.edges()[0, 1] == pytest.approx(2**-0.5)
+    # and back, too
+    store.change([(None, "plum tart")] * 2 + [(None, "grey wolf")] * 3)
+    assert store.edges()[0, 1] == 0.5
+    assert store.entries() == store.rebuilt().entries()
+
+
+def test_nor_does_it_beside_a_text_that_does() -> None:
+    # both 0 and 1 point at 2 with a weight of √1/2, and 2 at 1 with 1
+    store = stocked(
+        [(None, "grey wolf, plum tart"), ("Red fox", "grey wolf, plum tart"),
+         ("Grey wolf", "red fox"), ("Plum tart", ""), (None, "plum tart")]
+    )  # fmt: skip
+    assert [store.edges()[pair] for pair in ((0, 2), (1, 2))] == [pytest.approx(2**-0.5), 1]
+    arcs = store.change([(None, "plum tart")])
+    assert arcs.rows.tolist() == [0, 1, 4, 105]
+    assert [store.edges()[pair] for pair in ((0, 2), (1, 2))] == [pytest.approx(2**-0.5), 1]
+
+
+def test_what_points_at_a_text_in_scope_keeps_its_weight() -> None:
+    # 0 and 2 point at 1 with a weight of √1/2, and 1 at 2 with 1
+    store = stocked(
+        [(None, "red fox"), ("Red fox", "grey wolf, plum tart"), ("Grey wolf", "red fox"),
+         ("Plum tart", "")]
+    )  # fmt: skip
+    before = store.edges()
+    assert [before[pair] for pair in ((0, 1), (1, 2))] == [pytest.approx(2**-0.5), 1]
+    assert store.change([(None, "plum tart")]).rows.tolist() == [1, 104]
+    assert before.items() - store.edges().items() == {((1, 3), 1.0)}
+    # 2 points at 0 and 1 with a weight of √1/2, and they at 2 with 1/2
+    store = stocked(
+        [("Red fox", "grey wolf, plum tart"), ("Red fox", "grey wolf"), ("Grey wolf", "red fox"),
+         ("Plum tart", ""), *[(None, "grey wolf")] * 2]
+    )  # fmt: skip
+    before = store.edges()
+    assert [before[pair] for pair in ((0, 2), (1, 2), (2, 4))] == [pytest.approx(2**-0.5)] * 2 + [
+        0.5
+    ]
+    assert store.change([(None, "plum tart")]).rows.tolist() == [0, 106]
+    assert before.items() - store.edges().items() == {((0, 3), 1.0)}
+
+
+def test_a_title_that_loses_an_anchor_makes_fewer_edges() -> None:
+    store = stocked([("Red fox", ""), ("Red fox", ""), (None, "red fox"), (None, "red fox")])
+    assert set(store.edges().values()) == {0.5}
+    arcs = store.change([], [1])
+    assert store.fetched == []
+    assert arcs.rows.tolist() == [2, 3]
+    assert store.edges() == {(0, 1): pytest.approx(2**-0.5), (0, 2): pytest.approx(2**-0.5)}
+
+
+def test_a_title_that_counts_no_longer_hides_none_in_the_text_of_its_anchor() -> None:
+    store = Store(Parameters(title_max_anchors=1))
+    store.change([("New York", ""), ("New York City", "New York City"), *[(None, "")] * 20])
+    assert store.edges() == {}
+    store.change([("New York City", "")])
+    assert store.edges() == {(0, 1): 1}
+
+
 def test_many_texts_and_few_find_the_same() -> None:
     titles = ["Red fox", "Grey wolf", "Grey wolf pack", "Fox and wolf", "Wolf pack", None]
     texts = ["a red fox and wolf", "grey wolf pack", "grey wolf", "red fox red fox", "wolf pack"]
@@ -311,6 +381,20 @@ def test_many_texts_and_few_find_the_same() -> None:
     at_once.change([], range(20, 120))
     assert at_once.entries() == later.entries()
     assert len(at_once.edges()) > 20
+
+
+@pytest.mark.parametrize("titles_per_text", [0, 2])
+def test_blocks_of_texts_find_the_same(
+    titles_per_text: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = ["Red fox", "Grey wolf", "Grey wolf pack", "Fox and wolf", "Wolf pack", None]
+    texts = ["a red fox and wolf", "grey wolf pack", "", "naïve grey wolf", "red fox red fox"]
+    given_rows = [(titles[row % 6], texts[row % 5]) for row in range(23)]
+    expected = edges([row[1] for row in given_rows], [row[0] for row in given_rows])
+    assert len(expected) > 20
+    monkeypatch.setattr(mention, "_BLOCK", 7)
+    monkeypatch.setattr(mention, "_TITLES_PER_TEXT", titles_per_text)
+    assert edges([row[1] for row in given_rows], [row[0] for row in given_rows]) == expected
 
 
 def test_titles_in_several_parts_count_together() -> None:
@@ -394,7 +478,11 @@ sayings = st.lists(
 titles = st.none() | st.lists(
     st.sampled_from(["red", "fox", "ox", "Blue", "jumps"]), min_size=1, max_size=3
 ).map(" ".join)
-rows = st.tuples(titles, sayings)
+# a text often names its own title
+rows = st.builds(
+    lambda title, text, own: (title, f"{title} {text}" if own and title else text),
+    titles, sayings, st.booleans(),
+)  # fmt: skip
 
 
 @given(st.lists(rows, min_size=1, max_size=14), st.integers(1, 4))
@@ -435,4 +523,4 @@ def test_kept_up(data: st.DataObject, most: int, lonely: bool) -> None:
         store.change(added, sorted(removed))
         expected = [store.rows[slot] for slot in store.survivors()]
         assert store.entries() == slow_entries(expected, most)
-        assert store.entries() == store.rebuilt().entries()
+    assert store.entries() == store.rebuilt().entries()
