@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.embed.protocol import Embedder
-from oscillink_store.engine.compact import compact, widened
+from oscillink_store.engine.compact import compact, is_sparse, widened
 from oscillink_store.engine.fold import prepare_fold
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.plan import plan
@@ -158,6 +158,9 @@ class Writer:
                 # before the swap, so that no generation goes live without its receipt
                 lambda manifest: receipts.append(self._ledger.record(_content(manifest, batch))),
             )
+        if is_sparse(self.snapshot):
+            with clock.stage("compact"):
+                manifest = self.commit([compact(self.snapshot)])
         return report_of(manifest, batch, clock, receipts[0])
 
     def commit(

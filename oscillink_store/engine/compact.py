@@ -34,7 +34,16 @@ from oscillink_store.storage.schemas import (
 )
 from oscillink_store.storage.tables import TableChange
 
-__all__ = ["compact", "widened"]
+__all__ = ["compact", "is_sparse", "widened"]
+
+# The share of slots without an anchor from which a batch compacts the store along the way.
+_DEAD_SHARE = 0.25
+_DEAD_LEAST = 1 << 10
+
+
+def is_sparse(snapshot: Snapshot) -> bool:
+    """Whether so many anchors are gone that their slots are worth taking back at once."""
+    return len(snapshot.dead) > max(_DEAD_LEAST, _DEAD_SHARE * snapshot.slots)
 
 
 def widened(snapshot: Snapshot, fresh: pa.Table) -> pa.Schema | None:
@@ -60,6 +69,8 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
     alive = snapshot.alive_mask()
     kept = alive == 1
     draft.dropped = {name for name in snapshot.manifest.segments if name not in _STAY}
+    # what lies in one fragment per part stays there, without the rows that are gone
+    draft.tables[ANCHORS] = TableChange(compact=max(len(snapshot), 1 << 20))
     if kept.any():
         part = _part(snapshot, kept, schema or snapshot.schema)
         draft.put_part(part)
@@ -67,16 +78,11 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
         log = merge_runs([run for _, run in snapshot.runs("arrivals")])
         near = compact_near(snapshot.near, log, alive, np.cumsum(kept) - 1)
         draft.arrays[near_name(0)] = near._asdict()
-    if schema is None:
-        # what lies in one fragment per part stays there, without the rows that are gone
-        rows = max(len(snapshot), 1 << 20)
-        draft.tables[ANCHORS] = TableChange(compact=rows)
-        if kept.any():
-            ids = snapshot.row_ids(snapshot.alive_slots)
-            draft.row_ids = RowIds(segment=arrays_name(0), before=ids)
-    else:
-        draft.tables[ANCHORS] = TableChange(rows=_table(part), overwrite=True)
-        draft.row_ids = RowIds(segment=arrays_name(0), before=np.empty(0, np.uint64))
+        ids = snapshot.row_ids(snapshot.alive_slots)
+        if schema is not None:
+            draft.tables[ANCHORS] = TableChange(rows=_table(part), overwrite=True)
+            ids = ids[:0]
+        draft.row_ids = RowIds(segment=arrays_name(0), before=ids)
     if CORRECTIONS in snapshot.manifest.tables:
         draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
     return draft.finished()

@@ -19,19 +19,9 @@ from oscillink_store.storage.retention import sweep_orphans
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal import Ledger
 
-__all__ = ["is_untidy", "maintain"]
+__all__ = ["maintain"]
 
 Progress = Callable[[str, int, int | None], None]
-
-# The share of slots without an anchor from which a batch compacts the store along the way.
-_DEAD_SHARE = 0.25
-_DEAD_LEAST = 1 << 10
-
-
-def is_untidy(snapshot: Snapshot) -> bool:
-    """Whether so many anchors are gone that their slots are worth taking back at once."""
-    return len(snapshot.dead) > max(_DEAD_LEAST, _DEAD_SHARE * snapshot.slots)
-
 
 def maintain(
     root: Path,

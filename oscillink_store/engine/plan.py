@@ -48,7 +48,6 @@ NOT_IN_ROWS = ("vector", "fulltext")
 # sooner than at this number.
 _FOLD_SHARE = 0.25
 _FOLD_LEAST = 1 << 16
-_MANY_FRAGMENTS = 32
 
 TERMS_SCHEMA = pa.schema(
     [
@@ -144,7 +143,7 @@ def plan(
     if count or len(removed):
         draft.tables[ANCHORS] = TableChange(
             rows=appended if count else None, removed=snapshot.row_ids(removed) if len(removed) else None,
-            compact=_compacted(snapshot),
+            compact=_crowded(snapshot, ANCHORS),
         )  # fmt: skip
     if len(removed):
         dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
@@ -183,18 +182,10 @@ def _add_part(
     draft.arrays[near_name(start)] = tiers.joined_near([*last, (fresh.first, near)])._asdict()
 
 
-def _compacted(snapshot: Snapshot) -> int:
-    """Below how many rows fragments of the anchors table are merged with this commit."""
-    entry = snapshot.manifest.tables.get(ANCHORS)
-    if entry is None:
-        return 0
-    sizes = snapshot.anchors.fragments
-    level = 1 << 10
-    while level <= max(sizes, default=0) * 4:
-        if sum(size < level for size in sizes) >= _MANY_FRAGMENTS:
-            return level
-        level <<= 3
-    return 0
+def _crowded(snapshot: Snapshot, name: str) -> int:
+    """Below how many rows fragments of a table are merged with this commit."""
+    table = snapshot.table(name)
+    return 0 if table is None else table.crowded()
 
 
 def _add_records(
@@ -215,7 +206,9 @@ def _add_records(
         taken, run = tiers.tail_runs(runs, records)
         draft.dropped |= set(taken)
         draft.put_records(run_name(CORRECTIONS, generation), run)
-        draft.tables[CORRECTIONS] = TableChange(rows=_term_rows(terms, generation))
+        draft.tables[CORRECTIONS] = TableChange(
+            rows=_term_rows(terms, generation), compact=_crowded(snapshot, CORRECTIONS)
+        )
 
 
 def _term_rows(terms: Terms, generation: int) -> pa.Table:

@@ -31,6 +31,7 @@ __all__ = ["VERSION_HINT", "Table", "TableChange", "Written", "open_table", "wri
 _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
 _ATTEMPTS = 5
+_MANY_FRAGMENTS, _LEAST_FRAGMENT, _LEVEL_FACTOR = 32, 1 << 10, 8
 _PREFIX = re.compile(r"^(?:Invalid user input|Schema error|LanceError\([^)]*\)|Error [a-z ]+): ")
 _INTERNAL = re.compile(r",? ?(_rowid|_rowaddr|_rowoffset|_row_\w+_at_version)(?=[,.\s]|$)")
 VERSION_HINT = "latest_version_hint.json"
@@ -79,6 +80,20 @@ class Table:
     def fragments(self) -> list[int]:
         """How many rows each fragment was written with, in scan order."""
         return [int(part.physical_rows) for part in self._dataset.get_fragments()]
+
+    def crowded(self) -> int:
+        """Below how many rows fragments should be merged; 0 while there are few of any size.
+
+        Merging small ones first, as levels of a log-structured merge tree, rewrites a row
+        O(log N) times.
+        """
+        sizes = self.fragments
+        level = _LEAST_FRAGMENT
+        while level <= _LEVEL_FACTOR * max(sizes, default=0):
+            if sum(size < level for size in sizes) >= _MANY_FRAGMENTS:
+                return level
+            level *= _LEVEL_FACTOR
+        return 0
 
     def row_ids(self, last: int | None = None) -> npt.NDArray[np.uint64]:
         """The stable row ids in scan order, ascending; of the ``last`` fragments or of all."""
