@@ -3,8 +3,12 @@
 What is known of an anchor's neighbours is the list of its part and the log's newer entries,
 without the dead and without what is less similar than its floor. In the order of neighbours
 (more similar first, ties to the lower slot) these always are the first of all anchors, so the
-best k of them are the true ones as long as there are k: a list is cut at a floor; of equally
-similar anchors it holds those of the lower slots, and whoever comes later has a higher one.
+best k of them are the true ones as long as there are k.
+
+For everybody above the floor is known, and of those as similar as the floor, whoever is known,
+all present ones of lower slots are known as well: lists are cut in the order of neighbours,
+and a newcomer, whose slot is the highest, is noted only if it is above the floor. Neither a
+higher floor, when a list has grown long, nor a lower one after a new search changes that.
 """
 
 from __future__ import annotations
@@ -20,15 +24,7 @@ from oscillink_store.lattice.corpus import Mask, Near, Slots
 from oscillink_store.lattice.keyindex import ranges
 from oscillink_store.lattice.records import Records
 
-__all__ = [
-    "Arrivals",
-    "Known",
-    "best_known",
-    "compact_near",
-    "no_arrivals",
-    "present_floors",
-    "surplus_ties",
-]
+__all__ = ["Arrivals", "Known", "best_known", "compact_near", "no_arrivals", "present_floors"]
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -96,7 +92,7 @@ def best_known(
     columns, values = log.columns[places], log.weights[places]
     own = columns == rows[which]
     _drop_renewed(listed, slots, which, columns, which[own])
-    counts = ~own & (alive[columns] != 0) & (values >= floors[which]) & (values > -np.inf)
+    counts = ~own & (alive[columns] != 0) & (values >= floors[which])
     later = _lists(
         len(rows),
         width,
@@ -107,34 +103,6 @@ def best_known(
     _close_up(slots, cosine, listed)
     best = merge_lists(slots, cosine, later.slots, later.cosine, width)
     return Known(*best, listed.sum(axis=1) + later.counts)
-
-
-def surplus_ties(
-    near: NearParts, log: Records, rows: Slots, floors: Float32, found: Int32
-) -> tuple[Slots, Int32]:
-    """What part and log hold that is just as similar as a new floor, yet was not found.
-
-    Of ``rows`` (R,), ascending, the best ``found`` (R, K) are known again after a search, and
-    their ``floors`` (R,) are lower than what they were. Left from before they were raised may
-    be anchors behind others, as similar, that are in no list: those must be forgotten.
-    Returns (place, slot) of each.
-    """
-    slots, cosine = _listed(near, rows, found.shape[1])
-    listed, column = np.nonzero((slots >= 0) & (cosine == floors[:, None]))
-    keys = rows.astype(log.rows.dtype)
-    which, places = ranges(
-        np.searchsorted(log.rows, keys, "left"), np.searchsorted(log.rows, keys, "right")
-    )
-    logged = (log.weights[places] == floors[which]) & (log.columns[places] != rows[which])
-    pairs = np.concatenate(
-        [
-            listed << 32 | slots[listed, column],
-            which[logged] << 32 | log.columns[places[logged]],
-        ]
-    )
-    known = np.arange(len(rows))[:, None] << 32 | np.maximum(found, 0)
-    surplus = np.setdiff1d(pairs, known)
-    return surplus >> 32, (surplus & 0xFFFFFFFF).astype(np.int32)
 
 
 def compact_near(near: NearParts, log: Records, alive: Mask, numbers: Slots | None = None) -> Near:

@@ -21,7 +21,6 @@ from oscillink_store.lattice.near import (
     best_known,
     no_arrivals,
     present_floors,
-    surplus_ties,
 )
 from oscillink_store.lattice.records import IN, RELATION_MASK, Records, sort_records
 from oscillink_store.lattice.upkeep import Arcs
@@ -171,7 +170,7 @@ def _pointing_at(change: Change) -> Slots:
     codes = entries.relation & RELATION_MASK
     mine = (codes == RELATIONS.index(_NAME)) & ((entries.relation & IN) != 0)
     slots = np.unique(entries.indices[mine]).astype(np.int64)
-    return np.compress(change.after[slots], slots)
+    return slots[change.after[slots].astype(np.bool_)]
 
 
 def _kept_arrivals(
@@ -201,12 +200,10 @@ def _searched_anew(change: Change, rows: Slots, known: Known, few: Slots, width:
     floors = _cut(cosine, int(np.count_nonzero(change.after)) - 1)
     known.slots[few], known.cosine[few] = slots, cosine
     at, column = np.nonzero(slots >= 0)
-    corpus = change.corpus
-    behind, surplus = surplus_ties(corpus.near, corpus.near_log, rows[few], floors, slots)
     return (
-        np.concatenate([rows[few][at], rows[few][behind], rows[few]]),
-        np.concatenate([slots[at, column], surplus, rows[few]]),
-        np.concatenate([cosine[at, column], np.full(len(surplus), -np.inf, np.float32), floors]),
+        np.concatenate([rows[few][at], rows[few]]),
+        np.concatenate([slots[at, column], rows[few]]),
+        np.concatenate([cosine[at, column], floors]),
     )
 
 

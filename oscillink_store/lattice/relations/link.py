@@ -74,8 +74,8 @@ def _holders(corpus: Corpus, changed: Slots, present: Mask) -> Slots:
     if not any(len(index.keys) for _, index in indices):
         return np.empty(0, np.int64)
     _, holders = find(indices, np.unique(keys_of(corpus.values("id", changed))))
-    rows = np.unique(np.concatenate([changed, holders]))
-    return np.compress(present[rows], rows)
+    rows: Slots = np.unique(np.concatenate([changed, holders]))
+    return rows[present[rows].astype(np.bool_)]
 
 
 def _resolved(corpus: Corpus, rows: Slots, present: Mask) -> _Links:

@@ -157,7 +157,7 @@ def _concerned(change: Change, parameters: Parameters) -> Integers:
         _, places = ranges(starts[changes], ends[changes])
         holders.append(part.phrases.rows[places].astype(np.int64) + part.first)
     rows = np.unique(np.concatenate(holders))
-    return np.compress(change.after[rows], rows)
+    return rows[change.after[rows].astype(np.bool_)]
 
 
 def _arcs(
