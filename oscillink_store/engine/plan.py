@@ -143,6 +143,7 @@ def plan(
     if count or len(removed):
         draft.tables[ANCHORS] = TableChange(
             rows=appended if count else None, removed=snapshot.row_ids(removed) if len(removed) else None,
+            overwrite=not snapshot.parts,  # no column of anchors that are gone is left
             compact=_crowded(snapshot, ANCHORS),
         )  # fmt: skip
     if len(removed):
