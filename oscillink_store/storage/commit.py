@@ -21,7 +21,7 @@ from oscillink_store.storage.files import disk_errors, sync_directory
 from oscillink_store.storage.manifest import Manifest, manifests_on_disk, publish, read_current
 from oscillink_store.storage.retention import sweep, sweep_orphans
 from oscillink_store.storage.segments import Segments, write_segments
-from oscillink_store.storage.tables import TableChange, write_table
+from oscillink_store.storage.tables import OvertakenError, TableChange, write_table
 
 __all__ = ["Change", "RowIds", "commit", "create"]
 
@@ -90,8 +90,7 @@ def commit(
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
         try:
-            for change in changes:
-                draft = _write(root, draft, change)
+            draft = _written(root, draft, changes)
             publish(root, draft, lambda: before_swap(draft))
         except BaseException:
             # what CURRENT names decides, since an interrupt may come right after the swap
@@ -100,6 +99,22 @@ def commit(
             raise
     sweep(root, draft)
     return draft
+
+
+def _written(root: Path, draft: Manifest, changes: Sequence[Change]) -> Manifest:
+    for attempt in (1, 2):
+        try:
+            written = draft
+            for change in changes:
+                written = _write(root, written, change)
+        except OvertakenError:
+            if attempt == 2:
+                raise
+            # another program wrote to a table; what no generation names is not the store's
+            sweep_orphans(root, read_current(root))
+        else:
+            return written
+    raise AssertionError("unreachable")
 
 
 def _write(root: Path, draft: Manifest, change: Change) -> Manifest:

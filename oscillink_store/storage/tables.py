@@ -26,7 +26,15 @@ from oscillink_store.storage.files import (
 from oscillink_store.storage.manifest import FileEntry, TableEntry
 from oscillink_store.storage.trust import require_trusted
 
-__all__ = ["VERSION_HINT", "Table", "TableChange", "Written", "open_table", "write_table"]
+__all__ = [
+    "VERSION_HINT",
+    "OvertakenError",
+    "Table",
+    "TableChange",
+    "Written",
+    "open_table",
+    "write_table",
+]
 
 _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
@@ -48,6 +56,10 @@ def _shared_session() -> lance.Session:
             index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE
         )
     return _session
+
+
+class OvertakenError(IntegrityError):
+    """A table has a later version than the live one, on top of which a change would go."""
 
 
 class Table:
@@ -168,6 +180,17 @@ class Table:
         files = tuple(entries[path] for path in paths)
         return TableEntry(version=self.version, rows=self.count(), files=files)
 
+    def drop_between(self, version: int) -> None:
+        """Remove what only versions between ``version`` and this one have: the steps to it."""
+        if self.version - version < 2:
+            return
+        ours, steps = set[str](), set[str]()
+        tracked = self._dataset.tracked_files().read_all().select(["version", "path"])
+        for row in tracked.to_pylist():
+            (steps if version < row["version"] < self.version else ours).add(row["path"])
+        for name in steps - ours:
+            (self.path / name).unlink()
+
     def _live_files(self) -> list[str]:
         tracked = self._dataset.tracked_files().read_all()
         mine = pc.equal(tracked["version"], self.version)
@@ -220,7 +243,7 @@ def write_table(root: Path, name: str, before: TableEntry | None, change: TableC
 
     Raises:
         IntegrityError: a file of the older rows is damaged and would be rewritten, or the
-            table has a later version.
+            table has a later version (an OvertakenError).
     """
     path = root / f"{name}.lance"
     rows = change.rows
@@ -248,13 +271,15 @@ def write_table(root: Path, name: str, before: TableEntry | None, change: TableC
     if change.compact:
         require_trusted(root, before.files if before else ())  # damage would get a new checksum
         _compact(dataset, change.compact)
-    return Written(Table(path, lance.dataset(str(path))), row_ids)
+    written = Table(path, lance.dataset(str(path)))
+    written.drop_between(0 if before is None else before.version)
+    return Written(written, row_ids)
 
 
 def _latest(path: Path, before: TableEntry) -> lance.LanceDataset:
     dataset = lance.dataset(str(path), version=before.version)
     if dataset.latest_version != before.version:  # an append would go on top of that
-        raise IntegrityError(
+        raise OvertakenError(
             f"{path} has version {dataset.latest_version} where {before.version} is the live "
             "one: remove what another program wrote there"
         )
