@@ -210,7 +210,7 @@ class TestPublishing:
         assert read.to_bytes() == manifest.to_bytes()
         assert (read.tables, read.segments) == (manifest.tables, manifest.segments)
         assert read_manifest(tmp_path, 4) == read
-        with pytest.raises(MissingError, match="generation 3 of .* is not there: it has 4"):
+        with pytest.raises(MissingError, match=r"generation 3 of .* is not there: it has 4"):
             read_manifest(tmp_path, 3)
         assert osc.Fields(**read.fields) == osc.Fields(sequence=("a", "b"), facets=["c"])
         assert osc.Parameters(**read.parameters) == osc.Parameters(sources=2)
