@@ -71,6 +71,7 @@ class Parameters:
     knn_neighbors: int = 16
     knn_spares: int = 8
     knn_power: int = 3
+    knn_exact_limit: int = 200_000  # beyond, many new anchors are compared by cells
     title_max_anchors: int = 5
     title_min_length: int = 4
     shared_min_frequency: int = 2
@@ -101,7 +102,7 @@ class Parameters:
         """Refuse values for which the system is not positive definite or has no meaning."""
         positive = ("anchor_term", "screening", "heat_time", "tolerance")
         whole = (
-            "knn_neighbors", "knn_power", "title_max_anchors", "title_min_length",
+            "knn_neighbors", "knn_power", "knn_exact_limit", "title_max_anchors", "title_min_length",
             "shared_min_frequency", "shared_max_frequency", "dense_candidates",
             "text_candidates", "text_matches", "sources", "evidence_floor_rank", "max_iterations",
         )  # fmt: skip

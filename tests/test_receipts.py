@@ -43,6 +43,7 @@ def search_example(**changes):
         "iterations": 6,
         "residual": 1.5e-5,
         "converged": True,
+        "knn_recall": 1.0,
     }
     return search_content(**{**values, **changes})
 
@@ -63,6 +64,7 @@ def ingest_example():
         parameters={},
         parameter_version=1,
         kernel_version=1,
+        knn_recall=1.0,
     )
 
 

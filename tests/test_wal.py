@@ -496,6 +496,7 @@ def search_example(n):
         iterations=5,
         residual=1e-6,
         converged=True,
+        knn_recall=1.0,
     )
 
 
@@ -515,6 +516,7 @@ def test_receipts_become_a_table_and_come_back(tmp_path):
         parameters={},
         parameter_version=1,
         kernel_version=1,
+        knn_recall=1.0,
     )
     with Ledger(tmp_path / "receipts") as ledger:
         receipts = [ledger.record(ingest)]

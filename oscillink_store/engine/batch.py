@@ -137,17 +137,14 @@ class Writer:
         """Commit a batch; ``beside`` are changes of other tables in the same commit."""
         with clock.stage("embed"):
             batch = _with_vectors(batch, embedder, report)
-        removed = np.sort(np.concatenate([batch.replaced, batch.deleted]))
         schema = widened(self.snapshot, batch.fresh)
         if schema is not None:  # the old rows take their wider types in a commit of their own
-            present = self.snapshot.alive_slots
             self.commit([compact(self.snapshot, schema)])
-            removed = np.searchsorted(present, removed)  # which closes the gaps between slots
         with clock.stage("lattice"):
             change = plan(
                 self.snapshot,
                 batch.fresh,
-                removed,
+                np.sort(np.concatenate([batch.replaced, batch.deleted])),
                 fields=fields,
                 parameters=self.snapshot.parameters,
                 embedder=_embedder_entry(self.snapshot.manifest, embedder),
@@ -271,4 +268,5 @@ def _content(manifest: Manifest, batch: Batch) -> dict[str, Any]:
         parameters=manifest.parameters,
         parameter_version=PARAMETER_VERSION,
         kernel_version=KERNEL_VERSION,
+        knn_recall=manifest.statistics["knn"]["recall"],
     )

@@ -71,8 +71,6 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
     draft.dropped = {name for name in snapshot.manifest.segments if name not in _STAY}
     # what lies in one fragment per part stays there, without the rows that are gone
     draft.tables[ANCHORS] = TableChange(compact=max(len(snapshot), 1 << 20))
-    # what lies in one fragment per part stays there, without the rows that are gone
-    draft.tables[ANCHORS] = TableChange(compact=max(len(snapshot), 1 << 20))
     if kept.any():
         part = _part(snapshot, kept, schema or snapshot.schema)
         draft.put_part(part)

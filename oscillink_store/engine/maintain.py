@@ -23,6 +23,7 @@ __all__ = ["maintain"]
 
 Progress = Callable[[str, int, int | None], None]
 
+
 def maintain(
     root: Path,
     *,

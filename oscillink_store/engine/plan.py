@@ -142,10 +142,10 @@ def plan(
         appended = conform(fresh, stored_schema)
     if count or len(removed):
         draft.tables[ANCHORS] = TableChange(
-            rows=appended if count else None, removed=snapshot.row_ids(removed) if len(removed) else None,
-            overwrite=not snapshot.parts,  # no column of anchors that are gone is left
+            rows=appended if count else None,
+            removed=snapshot.row_ids(removed) if len(removed) else None,
             compact=_crowded(snapshot, ANCHORS),
-        )  # fmt: skip
+        )
     if len(removed):
         dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
         draft.arrays["dead"] = {"slots": dead}
@@ -154,7 +154,8 @@ def plan(
     _add_sums(draft, snapshot, vectors, removed)
     draft.values["facets"] = _facets(snapshot, fields, rows, removed)
     draft.manifest.update(
-        statistics=_statistics(snapshot, change, part, terms, removed),
+        statistics=_statistics(snapshot, change, part, terms, removed)
+        | {"knn": _audited(snapshot, updated.audit, parameters)},
         dimension=vectors.shape[1] if count else snapshot.manifest.dimension,
         embedder=embedder,
         fields=asdict(fields),
@@ -294,6 +295,16 @@ def _statistics(
         "edges": edges,
         "dangling_links": int(known["dangling_links"]) + dangling_change(change),
     }
+
+
+def _audited(
+    snapshot: Snapshot, audit: relations.knn.Audit | None, parameters: Parameters
+) -> dict[str, Any]:
+    """How near the ``knn`` relation is to the true neighbours: by the last approximate build."""
+    known = snapshot.manifest.statistics.get("knn", {"exact": True, "recall": 1.0, "audited": 0})
+    if audit is not None:
+        known = {"exact": audit.audited == 0, "recall": audit.recall, "audited": audit.audited}
+    return {**known, "neighbors": parameters.knn_neighbors}
 
 
 def _words(change: AnchorChange, slots: Slots) -> int:

@@ -249,5 +249,6 @@ def _record(
         iterations=None if settled is None else settled.iterations,
         residual=None if settled is None else settled.residual,
         converged=None if settled is None else settled.converged,
+        knn_recall=snapshot.knn_recall,
     )
     return ledger.record(content, label=query.label)

@@ -26,7 +26,7 @@ from oscillink_store.lattice.keyindex import find
 from oscillink_store.lattice.postings import TextStatistics
 from oscillink_store.lattice.records import Records, merge_runs
 from oscillink_store.model import Fields, Parameters
-from oscillink_store.storage.manifest import Manifest
+from oscillink_store.storage.manifest import FileEntry, Manifest
 from oscillink_store.storage.schemas import RESERVED_COLUMNS, conform
 from oscillink_store.storage.segments import open_arrays, open_json, open_rows
 from oscillink_store.storage.tables import Table, open_table
@@ -109,16 +109,18 @@ class Snapshot:
         self._masks_guard = threading.Lock()
         require_trusted(root, manifest.files())
         # opened at once: a writer may take files away, but not what is mapped already
+        shared = {} if before is None else before.opened
         self._segments: dict[str, Arrays] = {}
         self._tables: dict[str, pa.Table] = {}
+        self.opened: dict[FileEntry, Arrays | pa.Table] = {}
         for name, entry in manifest.segments.items():
-            shared = before is not None and before.manifest.segments.get(name) == entry
             if entry.path.endswith(".arrays"):
-                self._segments[name] = (
-                    before._segments[name] if shared else open_arrays(root, entry)
-                )
+                arrays = self._segments[name] = shared.get(entry) or open_arrays(root, entry)
+                self.opened[entry] = arrays
             elif entry.path.endswith(".arrow"):
-                self._tables[name] = before._tables[name] if shared else open_rows(root, entry)
+                rows = shared.get(entry)
+                rows = self._tables[name] = open_rows(root, entry) if rows is None else rows
+                self.opened[entry] = rows
         self.parts: tuple[StoredPart, ...] = tuple(
             StoredPart(first, self._segments[arrays_name(first)], self._tables[rows_name(first)])
             for first in self._firsts()
@@ -149,6 +151,12 @@ class Snapshot:
     def parameters(self) -> Parameters:
         """The parameters that the lattice was built with."""
         return Parameters(**self.manifest.parameters)
+
+    @property
+    def knn_recall(self) -> float | None:
+        """The audited recall of the lattice's nearest neighbours; None without anchors."""
+        audit = self.manifest.statistics.get("knn")
+        return None if audit is None else float(audit["recall"])
 
     # slots
 

@@ -74,6 +74,7 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
         "embedder": None if manifest.embedder is None else manifest.embedder["name"],
         "edges": edges,
         "edges_per_anchor": round(sum(edges.values()) / anchors, 2) if anchors else 0.0,
+        "knn": manifest.statistics.get("knn"),
         "dangling_links": manifest.statistics["dangling_links"],
         "facets": {name: len(values) for name, values in snapshot.facets.items()}
         if anchors

@@ -25,8 +25,9 @@ BLOCK = 1 << 10
 
 
 class Sums(NamedTuple):
-    """Σ y and Σ yyᵀ over rows y, in units of 2^-20 and 2^-40: exact, so that rows can be
-    added and taken away in any order. ``total`` (D,) and ``products`` (D, D) int64.
+    """Σ y (D,) and Σ yyᵀ (D, D) over rows y, as int64 in units of 2^-20 and 2^-40.
+
+    They are exact, so that rows can be added and taken away in any order.
     """
 
     total: npt.NDArray[np.int64]
@@ -54,17 +55,15 @@ def sums(Y: npt.NDArray[np.float32]) -> Sums:
     return Sums(total, products)
 
 
-def moments(
-    of: Sums, rows: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def moments(of: Sums, rows: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean μ (D,) and covariance Σ (D, D) (division by N) of ``rows`` rows from their sums.
 
     Zeros when there are no rows.
     """
     unit = 1.0 / (1 << BITS) / max(rows, 1)
-    mean = of.total * unit
+    mean = np.asarray(of.total * unit, np.float64)
     covariance = of.products * (unit / (1 << BITS)) - np.outer(mean, mean)
-    return mean, covariance
+    return mean, np.asarray(covariance, np.float64)
 
 
 def similarity_moments(

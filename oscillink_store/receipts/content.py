@@ -38,6 +38,7 @@ def search_content(
     iterations: int | None,
     residual: float | None,
     converged: bool | None,
+    knn_recall: float | None,
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
 
@@ -45,7 +46,8 @@ def search_content(
     the hits, best first. ``energy`` holds the terms of ΔH by name, ``residual`` is relative.
     What was not measured is None: ΔH and the solver's figures when nothing was settled, an
     evidence or a cosine when there is none. ``vector`` is the float32 query vector as it was
-    used, of shape (D,).
+    used, of shape (D,). ``knn_recall`` is the audited recall of the lattice's nearest
+    neighbours, 1 where they are exact.
     """
     return {
         "kind": "search",
@@ -70,6 +72,7 @@ def search_content(
         "iterations": iterations,
         "residual": residual,
         "converged": converged,
+        "knn_recall": knn_recall,
     }
 
 
@@ -89,13 +92,14 @@ def ingest_content(
     parameters: Mapping[str, Any],
     parameter_version: int,
     kernel_version: int,
+    knn_recall: float | None,
 ) -> dict[str, Any]:
     """Put together the content of the receipt of an ingest or a delete.
 
     ``batch`` is a digest of what was written (for example of the manifest's table versions
     and segment checksums); ``added``, ``updated``, ``unchanged`` and ``deleted`` count
     anchors of the batch, ``anchors`` those of the new generation, ``edges`` its edges by
-    relation.
+    relation, ``knn_recall`` the audited recall of its nearest neighbours, 1 where exact.
     """
     return {
         "kind": "ingest",
@@ -113,4 +117,5 @@ def ingest_content(
         "parameters": parameters,
         "parameter_version": parameter_version,
         "kernel_version": kernel_version,
+        "knn_recall": knn_recall,
     }

@@ -60,7 +60,7 @@ def tag(root: Path, name: str, generation: int) -> None:
     """
     if not _TAG_NAME.fullmatch(name):
         raise QueryError(
-            f"tag {name!r:.80}: use letters, digits and . + = @ _ -, the first one a letter or digit"
+            f"tag {name!r:.80}: use letters, digits and . + = @ _ -, a letter or digit first"
         )
     with disk_errors(root, "the tag"):
         (root / _TAGS).mkdir(exist_ok=True)
@@ -113,9 +113,7 @@ def _pins(root: Path) -> set[int]:
         try:
             with FileLock(path, timeout=0):
                 path.unlink(missing_ok=True)  # its reader has ended
-        except Timeout:
-            held.add(int(path.name.partition("-")[0]))
-        except OSError:
+        except (Timeout, OSError):  # what cannot be told is taken for held
             held.add(int(path.name.partition("-")[0]))
     return held
 

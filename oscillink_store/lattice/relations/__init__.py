@@ -24,12 +24,14 @@ class Updated(NamedTuple):
     """What a change makes of the relations.
 
     ``arcs`` come in the order of the relations. ``near`` are the nearest others of the slots
-    that had none yet, and ``near_log`` is to be merged into the corpus's log.
+    that had none yet, ``near_log`` is to be merged into the corpus's log, and ``audit`` tells of
+    nearest others that were searched approximately.
     """
 
     arcs: tuple[Arcs, ...]
     near: Near
     near_log: Records
+    audit: knn.Audit | None
 
 
 def update(change: Change, parameters: Parameters, progress: Progress | None = None) -> Updated:
@@ -41,4 +43,9 @@ def update(change: Change, parameters: Parameters, progress: Progress | None = N
         module.update(change, parameters, progress) for module in (sequence, mention, link, shared)
     )
     nearest = knn.update(change, parameters, progress)
-    return Updated(arcs=(*first, nearest.arcs), near=nearest.near, near_log=nearest.log)
+    return Updated(
+        arcs=(*first, nearest.arcs),
+        near=nearest.near,
+        near_log=nearest.log,
+        audit=nearest.audit,
+    )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.knn import knn_exact
 from oscillink_store.kernels.knn_upkeep import block_neighbors, gather, merge_lists, research
+from oscillink_store.kernels.partition import knn_partitioned
 from oscillink_store.lattice.corpus import Near
 from oscillink_store.lattice.near import (
     Arrivals,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from oscillink_store.lattice.corpus import Change, Progress
     from oscillink_store.model import Parameters
 
-__all__ = ["KnnUpdate", "update"]
+__all__ = ["Audit", "KnnUpdate", "update"]
 
 Slots = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -45,12 +46,26 @@ Entries = tuple[Slots, Slots, Float32]
 """Row, column and value of entries for the log, in any order."""
 
 
+class Audit(NamedTuple):
+    """How many of the true neighbours the lists of ``audited`` sampled rows hold, 0 to 1.
+
+    Of an exact search no row needs to be sampled.
+    """
+
+    recall: float
+    audited: int
+
+
 class KnnUpdate(NamedTuple):
-    """New arcs, the lists of the slots that had none yet, and what the log is to take in."""
+    """New arcs, the lists of the slots that had none yet, and what the log is to take in.
+
+    ``audit`` is that of an approximate search among very many new anchors, else None.
+    """
 
     arcs: Arcs
     near: Near
     log: Records
+    audit: Audit | None
 
 
 def update(change: Change, parameters: Parameters, progress: Progress | None = None) -> KnnUpdate:
@@ -62,7 +77,7 @@ def update(change: Change, parameters: Parameters, progress: Progress | None = N
         progress(_NAME, 0, len(change.added))
     covered = sum(len(near.floors) for _, near in change.corpus.near)
     floors = present_floors(change.corpus.near, change.corpus.near_log, covered)
-    near, arrived = _newcomers(change, floors, parameters, progress)
+    near, arrived, audit = _newcomers(change, floors, parameters, progress)
     rows, known, log = _others(change, floors, arrived, parameters)
     if progress is not None:
         progress(_NAME, len(change.added), len(change.added))
@@ -74,7 +89,7 @@ def update(change: Change, parameters: Parameters, progress: Progress | None = N
         np.concatenate([known.cosine[:, :k], near.cosine[mine, :k]]),
         parameters.knn_power,
     )
-    return KnnUpdate(arcs, near, log)
+    return KnnUpdate(arcs, near, log, audit)
 
 
 def _width(parameters: Parameters) -> int:
@@ -94,12 +109,13 @@ def _cut(cosine: Float32, others: int) -> Float32:
 
 def _newcomers(
     change: Change, floors: Float32, parameters: Parameters, progress: Progress | None
-) -> tuple[Near, Arrivals]:
+) -> tuple[Near, Arrivals, Audit | None]:
     """The lists of the slots beyond ``floors``, and who of them comes above whose floor."""
     width, old = _width(parameters), len(floors)
     parts = [(first, vectors) for first, vectors in _vectors(change) if len(vectors)]
     X = _gathered(parts, change.added)
-    slots, cosine = _among(X, width, None if progress is None else _told(progress, len(X)))
+    told = None if progress is None else _told(progress, len(X))
+    slots, cosine, audit = _among(X, width, parameters.knn_exact_limit, told)
     slots = np.where(slots < 0, -1, change.added[slots]).astype(np.int32)
     arrivals = no_arrivals()
     alive = change.after[:old]
@@ -118,7 +134,7 @@ def _newcomers(
     mine = change.added - old
     near.slots[mine], near.cosine[mine] = slots, cosine
     near.floors[mine] = _cut(cosine, int(np.count_nonzero(change.after)) - 1)
-    return near, arrivals
+    return near, arrivals, audit
 
 
 def _gathered(parts: list[tuple[int, Float32]], slots: Slots) -> Float32:
@@ -133,9 +149,14 @@ def _told(progress: Progress, count: int) -> Callable[[int], None]:
     return lambda done: progress(_NAME, done, count)
 
 
-def _among(X: Float32, width: int, progress: Callable[[int], None] | None) -> tuple[Int32, Float32]:
-    """The nearest of each row of ``X`` among the others."""
-    return knn_exact(X, width, progress=progress)
+def _among(
+    X: Float32, width: int, limit: int, progress: Callable[[int], None] | None
+) -> tuple[Int32, Float32, Audit | None]:
+    """The nearest of each row of ``X`` among the others; nearly so beyond ``limit`` rows."""
+    if len(X) <= limit:
+        return *knn_exact(X, width, progress=progress), None
+    found = knn_partitioned(X, width, exact_below=limit, progress=progress)
+    return found.indices, found.similarities, Audit(found.recall, found.audited)
 
 
 def _others(
