@@ -66,6 +66,8 @@ def _plot_batches(figures: Mapping[str, Any], path: Path) -> None:
             left.plot([size["anchors"]] * len(each), each, ".", color=color, alpha=0.3)
     left.set_xscale("log")
     left.set_yscale("log")
+    left.set_xticks(anchors, [f"{size:,}" for size in anchors])
+    left.set_xticks([], minor=True)
     left.set_xlabel("anchors in the store")
     left.set_ylabel("seconds")
     left.set_title(f"A batch of {figures['batch']:,} new anchors", loc="left", fontsize=11)
@@ -83,8 +85,9 @@ def _plot_batches(figures: Mapping[str, Any], path: Path) -> None:
               label="indices, records, other")  # fmt: skip
     right.set_xticks(range(len(sizes)), [f"{size:,}" for size in anchors])
     right.set_xlabel("anchors in the store")
+    right.set_ylim(0, 1.5 * max(size["batch"]["overhead"] for size in sizes) * 1000)
     right.set_title("Its overhead (all but k-NN), ms, medians", loc="left", fontsize=11)
-    right.legend(frameon=False)
+    right.legend(frameon=False, ncols=2, loc="upper left")
     save(drawn, path)
 
 
@@ -92,11 +95,13 @@ def _plot_upserts(figures: Mapping[str, Any], path: Path) -> None:
     drawn, (left, right) = figure(1, 2, size=(13, 4.5))
     taken = figures["ms of each upsert"]
     left.plot(range(1, len(taken) + 1), taken, ".", color=MUTED, markersize=3)
-    width = max(1, len(taken) // 40)
+    width = min(len(taken), max(10, len(taken) // 40))
     middles = range(width, len(taken) + 1, width)
     rolling = [float(np.median(taken[at - width : at])) for at in middles]
     left.plot(list(middles), rolling, color=OURS, linewidth=2, label=f"median of {width}")
     left.set_yscale("log")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     left.set_xlabel("upserts")
     left.set_title("One-row upserts, ms each", loc="left", fontsize=11)
     left.legend(frameon=False)
