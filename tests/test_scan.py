@@ -16,15 +16,22 @@ from oscillink_store.kernels.dense import gather, products
 from oscillink_store.kernels.scan import (
     Part,
     Scanned,
-    best_of_parts,
     best_rows,
     encode_query,
     quantize,
-    similarities,
 )
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
+
+
+def best_in(codes, scales, psi, count, allowed=None):
+    """The best rows of one part that begins at slot 0."""
+    return best_rows([(0, codes, scales)], psi, count, allowed)
+
+
+def similarities(vectors, rows, psi):
+    return products(gather([(0, vectors)], rows), psi)
 
 
 def unit(rng: np.random.Generator, *shape: int) -> Floats:
@@ -102,7 +109,7 @@ def check(
     scores, similar = code_scores(codes, scales, psi)
     rows = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
     order = rows[np.lexsort((rows, -scores[rows]))][:count]
-    found = best_rows(codes, scales, psi, count, allowed)
+    found = best_in(codes, scales, psi, count, allowed)
     assert sorted(found.rows.tolist()) == sorted(order.tolist())
     if len(order) < min(count, len(vectors)) or count >= len(vectors):
         assert found.cutoff == -np.inf  # nothing was cut off
@@ -140,9 +147,9 @@ class TestOrder:
         rng = np.random.default_rng(0)
         vectors, psi = unit(rng, 10, 4), unit(rng, 4)
         codes, scales = quantize(vectors)
-        assert len(best_rows(codes, scales, psi, 0).rows) == 0
-        assert len(best_rows(codes[:0], scales[:0], psi, 5).rows) == 0
-        none = best_rows(codes, scales, psi, 5, np.zeros(10, np.uint8))
+        assert len(best_in(codes, scales, psi, 0).rows) == 0
+        assert len(best_in(codes[:0], scales[:0], psi, 5).rows) == 0
+        none = best_in(codes, scales, psi, 5, np.zeros(10, np.uint8))
         assert len(none.rows) == 0
         assert none.cutoff == -np.inf
 
@@ -156,8 +163,8 @@ class TestOrder:
             np.asarray(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
             for name in ("codes", "scales", "vectors")
         ]
-        found = best_rows(mapped[0], mapped[1], psi, 20)
-        assert found.rows.tolist() == best_rows(codes, scales, psi, 20).rows.tolist()
+        found = best_in(mapped[0], mapped[1], psi, 20)
+        assert found.rows.tolist() == best_in(codes, scales, psi, 20).rows.tolist()
         exact = similarities(mapped[2], found.rows, psi)
         assert (exact == similarities(vectors, found.rows, psi)).all()
 
@@ -170,7 +177,7 @@ class TestOrder:
             psi = unit(rng, 256)
             _, similar = code_scores(codes, scales, psi)
             errors.append(similar - vectors.astype(np.float64) @ psi)
-            told = best_rows(codes, scales, psi, 300).error
+            told = best_in(codes, scales, psi, 300).error
             assert told == pytest.approx(float(np.std(errors[-1])), rel=0.1)
         assert abs(np.mean(errors)) < 5e-4
 
@@ -265,7 +272,7 @@ class TestParts:
         scores, similar = code_scores(*quantize(vectors), psi)
         rows = np.flatnonzero(left)
         best = rows[np.lexsort((rows, -scores[rows]))][:count]
-        found = best_of_parts(parts, psi, count, masks["allowed"], masks["alive"])
+        found = best_rows(parts, psi, count, masks["allowed"], masks["alive"])
         assert found.rows.tolist() == np.sort(slots[best]).tolist()
         if 0 < count < len(vectors) and len(best) == count:
             assert found.cutoff == pytest.approx(similar[best].min(), abs=1e-12)
@@ -315,23 +322,23 @@ class TestParts:
         vectors, psi = unit(rng, 9_000, dimension), unit(rng, dimension)
         vectors[4_000:6_000] = vectors[:2_000]  # ties across the split
         allowed = (rng.random(9_000) < 0.8).astype(np.uint8) if masked else None
-        wanted = best_of_parts([(0, *quantize(vectors))], psi, 500, allowed)
+        wanted = best_rows([(0, *quantize(vectors))], psi, 500, allowed)
         for shared in (1 << 62, 0):
             monkeypatch.setattr(scan, "_SHARED", shared)
             for pieces in (1, 2, 7):
                 parts, _ = split(rng, vectors, pieces, 0)
-                assert same(best_of_parts(parts, psi, 500, allowed), wanted)
+                assert same(best_rows(parts, psi, 500, allowed), wanted)
 
     def test_a_busy_second_thread_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rng = np.random.default_rng(0)
         vectors, psi = unit(rng, 5_000, 12), unit(rng, 12)
         parts = [(0, *quantize(vectors))]
-        wanted = best_of_parts(parts, psi, 20)
+        wanted = best_rows(parts, psi, 20)
         monkeypatch.setattr(scan, "_SHARED", 0)
         done = threading.Event()
         busy = scan._helper().submit(done.wait, 60.0)
         try:
-            assert same(best_of_parts(parts, psi, 20), wanted)
+            assert same(best_rows(parts, psi, 20), wanted)
             assert not busy.done()
         finally:
             done.set()
@@ -342,11 +349,11 @@ class TestParts:
         rng = np.random.default_rng(0)
         parts, _ = split(rng, unit(rng, 6_000, 20), 3, 5)
         queries = unit(rng, 8, 20)
-        wanted = [best_of_parts(parts, psi, 50) for psi in queries]
+        wanted = [best_rows(parts, psi, 50) for psi in queries]
         found: dict[int, list[Scanned]] = {}
 
         def search(place: int) -> None:
-            found[place] = [best_of_parts(parts, queries[place], 50) for _ in range(20)]
+            found[place] = [best_rows(parts, queries[place], 50) for _ in range(20)]
 
         threads = [threading.Thread(target=search, args=(place,)) for place in range(8)]
         for thread in threads:
@@ -361,7 +368,7 @@ class TestParts:
         nothing = (4, *quantize(np.empty((0, 3), np.float32)))
         for parts in ([], [nothing], [nothing, nothing]):
             assert same(
-                best_of_parts(parts, psi, 5, np.ones(9, np.uint8)),
+                best_rows(parts, psi, 5, np.ones(9, np.uint8)),
                 Scanned(np.empty(0, np.int64), -np.inf, 0.0, 0.0, 0.0),
             )
 
@@ -375,13 +382,13 @@ class TestParts:
             (0, np.asfortranarray(codes), scales),
         ):
             with pytest.raises(ValueError, match="a part of codes"):
-                best_of_parts([part], psi, 2)
+                best_rows([part], psi, 2)
         for first in (-1, 3):
             with pytest.raises(ValueError, match=f"slot {first}"):
-                best_of_parts([(0, codes, scales), (first, codes, scales)], psi, 2)
+                best_rows([(0, codes, scales), (first, codes, scales)], psi, 2)
         for mask in (np.ones(3, np.uint8), np.ones(4, np.int64), np.ones((4, 1), np.uint8)):
             with pytest.raises(ValueError, match="a mask"):
-                best_of_parts([(0, codes, scales)], psi, 2, None, mask)
+                best_rows([(0, codes, scales)], psi, 2, None, mask)
 
 
 class TestGather:

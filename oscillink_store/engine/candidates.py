@@ -10,7 +10,7 @@ import numpy.typing as npt
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.moments import similarity_moments
-from oscillink_store.kernels.scan import best_of_parts
+from oscillink_store.kernels.scan import best_rows
 from oscillink_store.lattice.names import match
 from oscillink_store.lattice.postings import search
 from oscillink_store.lattice.rank import text_moments
@@ -72,7 +72,7 @@ def dense_matches(
         return DenseMatches(rows=np.empty(0, np.int64), mean=mean, deviation=deviation)
     wanted = max(_RESCORED, 2 * count)
     while True:
-        found = best_of_parts(snapshot.scanned, psi, wanted, allowed, snapshot.alive)
+        found = best_rows(snapshot.scanned, psi, wanted, allowed, snapshot.alive)
         exact = products(snapshot.vectors(found.rows), psi)
         best = np.lexsort((found.rows, -exact))[:count]
         # In a crowd of near-duplicates the codes cannot tell the best from the rest.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from oscillink_store.kernels.dense import gather, products
 from oscillink_store.kernels.jit import kernel
 
 if TYPE_CHECKING:
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Part",
     "Scanned",
-    "best_of_parts",
     "best_rows",
     "encode_query",
     "quantize",
-    "similarities",
 ]
 
 _BLOCK = 65_536
@@ -238,7 +235,7 @@ class Scanned(NamedTuple):
     error: float
 
 
-def best_of_parts(
+def best_rows(
     parts: Sequence[Part],
     psi: Float32,
     count: int,
@@ -356,15 +353,3 @@ def _middle(table: Int64) -> int:
 def _helper() -> ThreadPoolExecutor:
     # One thread besides the caller's. Kernels release the GIL; a helper never waits for one.
     return ThreadPoolExecutor(1, "oscillink-scan")
-
-
-def best_rows(
-    codes: Uint8, scales: Float32, psi: Float32, count: int, allowed: Uint8 | None = None
-) -> Scanned:
-    """:func:`best_of_parts` for rows that are all in one part, from slot 0 on."""
-    return best_of_parts([(0, codes, scales)], psi, count, allowed)
-
-
-def similarities(vectors: Float32, rows: Int64, psi: Float32) -> Float64:
-    """Exact inner products of the unit rows ``vectors[rows]`` with ψ (D,), float64 (n,)."""
-    return products(gather([(0, vectors)], rows), psi)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.errors import InputError, QueryError
+from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.knn import knn_exact
 from oscillink_store.kernels.mmr import mmr
 from oscillink_store.kernels.mutual import mutual
-from oscillink_store.kernels.scan import similarities
 from oscillink_store.lattice.chain import ChainReceipt, chain_receipt
 from oscillink_store.lattice.graph import Adjacency, Edges, TypedGraph, build_csr, induced
 from oscillink_store.lattice.rank import (
@@ -351,7 +351,6 @@ def _unit(Y: Float32) -> Float32:
 
 
 def _cosines(X: Float32, psi: Float32) -> Float64:
-    products = similarities(X, np.arange(len(X), dtype=np.int64), psi)
     norms = _lengths(X) * float(_lengths(psi[None])[0])
-    cosines: Float64 = np.divide(products, norms, out=np.zeros(len(X)), where=norms > 0.0)
+    cosines: Float64 = np.divide(products(X, psi), norms, out=np.zeros(len(X)), where=norms > 0.0)
     return cosines
