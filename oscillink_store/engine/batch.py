@@ -137,14 +137,17 @@ class Writer:
         """Commit a batch; ``beside`` are changes of other tables in the same commit."""
         with clock.stage("embed"):
             batch = _with_vectors(batch, embedder, report)
+        removed = np.sort(np.concatenate([batch.replaced, batch.deleted]))
         schema = widened(self.snapshot, batch.fresh)
         if schema is not None:  # the old rows take their wider types in a commit of their own
+            present = self.snapshot.alive_slots
             self.commit([compact(self.snapshot, schema)])
+            removed = np.searchsorted(present, removed)  # which closes the gaps between slots
         with clock.stage("lattice"):
             change = plan(
                 self.snapshot,
                 batch.fresh,
-                np.sort(np.concatenate([batch.replaced, batch.deleted])),
+                removed,
                 fields=fields,
                 parameters=self.snapshot.parameters,
                 embedder=_embedder_entry(self.snapshot.manifest, embedder),

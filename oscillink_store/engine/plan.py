@@ -144,6 +144,7 @@ def plan(
         draft.tables[ANCHORS] = TableChange(
             rows=appended if count else None,
             removed=snapshot.row_ids(removed) if len(removed) else None,
+            overwrite=not snapshot.parts,  # no column of anchors that are gone is left
             compact=_crowded(snapshot, ANCHORS),
         )
     if len(removed):
