@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.kernels.merge import merge
 from oscillink_store.model import IN, OUT, RELATION_MASK
 
 __all__ = ["IN", "OUT", "RELATION_MASK", "Records", "empty_records", "merge_runs", "sort_records"]
@@ -64,17 +65,17 @@ def sort_records(
 
 def merge_runs(runs: Sequence[Records]) -> Records:
     """One run that says what ``runs``, the oldest first, say together."""
-    if len(runs) == 1:
-        return runs[0]
     if not runs:
         return empty_records()
-    together = Records(*(np.concatenate(parts) for parts in zip(*runs, strict=True)))
-    keys = _keys(together.rows, together.columns, together.relation)
-    # stable, and quick on runs that are sorted already
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    last = np.ones(len(keys), np.bool_)
-    last[:-1] = keys[1:] != keys[:-1]
-    newest = order[last]
-    rows, columns, relation, weights = together
-    return Records(rows[newest], columns[newest], relation[newest], weights[newest])
+    merged = runs[-1]
+    for older in reversed(runs[:-1]):  # runs become shorter, the newer they are
+        merged = _merged(older, merged)
+    return merged
+
+
+def _merged(older: Records, newer: Records) -> Records:
+    room = len(older.rows) + len(newer.rows)
+    rows, columns = np.empty(room, np.int32), np.empty(room, np.int32)
+    relation, weights = np.empty(room, np.uint8), np.empty(room, np.float32)
+    count = merge(*older, *newer, rows, columns, relation, weights)
+    return Records(rows[:count], columns[:count], relation[:count], weights[:count])
