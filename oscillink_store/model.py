@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,8 @@ __all__ = [
     "Fields",
     "Hit",
     "IngestReport",
+    "JobReport",
+    "JobStatus",
     "MaintenanceReport",
     "Parameters",
     "SearchResult",
@@ -276,6 +279,52 @@ class MaintenanceReport:
     bytes: int
     repaired: int | None
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobReport:
+    """What a run of an ingest job did, all of it: with what came before it was interrupted.
+
+    Counts are anchors, but for ``rejected`` rows of the source and ``batches``, the commits
+    that the run took before its last one. ``withheld`` anchors left the source, as it seems,
+    but are kept: some rejected row whose id cannot be read may be theirs. ``resumed`` tells
+    whether it went on where it had been interrupted; ``seconds`` are those since then.
+    """
+
+    name: str
+    run: int
+    added: int
+    updated: int
+    deleted: int
+    unchanged: int
+    rejected: int
+    withheld: int
+    batches: int
+    generation: int
+    resumed: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """The newest run of an ingest job, finished or interrupted (or at work right now).
+
+    Counts are those of :class:`JobReport`; ``position`` is how many rows of the source it has
+    read, ``anchors`` how many ids the job counts as its own, ``time`` that of the last commit.
+    """
+
+    name: str
+    run: int
+    finished: bool
+    source: str
+    position: int
+    added: int
+    updated: int
+    deleted: int
+    unchanged: int
+    rejected: int
+    anchors: int
+    time: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,9 +101,10 @@ class Normalizer:
         """The metadata columns of the store and of all batches so far, in common types."""
         return self._metadata
 
-    def remember(self, keys: Keys) -> None:
-        """Take ids, by their keys, as seen already."""
-        self._seen.add(keys)
+    @property
+    def seen(self) -> KeySet:
+        """The keys of all ids so far; whoever goes on with an ingest adds those before."""
+        return self._seen
 
     def normalize(
         self,
@@ -208,7 +209,7 @@ class Normalizer:
             try:
                 cast_exactly(column, type_)
             except pa.ArrowException:
-                row = first_failing(column, lambda part, type_=type_: cast_exactly(part, type_))
+                row = first_failing(column, partial(cast_exactly, type_=type_))
                 raise refuse(
                     name,
                     row,

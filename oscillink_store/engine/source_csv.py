@@ -9,7 +9,7 @@ every cell is, in JSON's notation. Text that merely starts like a number (``007`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from oscillink_store.engine.source_arrow import one_line
+from oscillink_store.engine.source_refusals import Refusal, Refusals
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields
 
@@ -53,8 +54,12 @@ class _RecordTooLongError(Exception):
 class CsvFiles:
     """CSV files whose columns get common types."""
 
-    def __init__(self, delimiters: Mapping[Path, str], fields: Fields) -> None:
+    def __init__(
+        self, delimiters: Mapping[Path, str], fields: Fields, *, skip: bool = False
+    ) -> None:
+        """Open files; with ``skip``, malformed records do not end the reading."""
         self._delimiters = delimiters
+        self._skip = skip
         self._texts = {fields.id, fields.text, fields.title, fields.vector, fields.links}
         self._sequences = set(fields.sequence_columns) - self._texts
 
@@ -66,7 +71,7 @@ class CsvFiles:
         """
         return self._scans[path].rows
 
-    def read(self, path: Path) -> Iterator[pa.RecordBatch]:
+    def read(self, path: Path, refused: Refusals | None = None) -> Iterator[pa.RecordBatch]:
         """Batches of one of the files.
 
         Raises:
@@ -75,8 +80,33 @@ class CsvFiles:
         """
         scan = self._scans[path]
         types = {name: _TYPES[self._kinds[name]] for name in scan.kinds}
-        with _reading(path), _open(path, self._delimiters[path], scan.block_bytes, types) as file:
-            yield from file
+        odd: Refusals = {}
+
+        def skip(record: csv.InvalidRow) -> str:
+            place = record.number - 2  # the header is record 1
+            reason = f"{path}, row {place}: " + (
+                f"Expected {record.expected_columns} columns, got {record.actual_columns}: "
+                "quote cells that hold the delimiter"
+            )
+            odd[place] = Refusal(reason, None, record.text)
+            return "skip"
+
+        handler = skip if self._skip else None
+        end = 0
+        with (
+            _reading(path),
+            _open(path, self._delimiters[path], scan.block_bytes, types, handler) as file,
+        ):
+            for batch in file:
+                whole = _with_gaps(batch, end, odd)
+                end += whole.num_rows
+                if refused is not None:
+                    refused.update({place: odd.pop(place) for place in list(odd) if place < end})
+                yield whole
+            if odd and refused is not None:
+                refused.update(odd)
+                nulls = [pa.nulls(len(odd), field.type) for field in file.schema]
+                yield pa.RecordBatch.from_arrays(nulls, schema=file.schema)
 
     @cached_property
     def _scans(self) -> dict[Path, _Scan]:
@@ -109,7 +139,14 @@ class CsvFiles:
 
     def _scan_blocks(self, path: Path, block_bytes: int) -> _Scan:
         delimiter = self._delimiters[path]
-        with _open(path, delimiter, block_bytes, {}) as file:
+        skipped: list[int] = []
+
+        def skip(record: csv.InvalidRow) -> str:
+            skipped.append(record.number)
+            return "skip"
+
+        handler = skip if self._skip else None
+        with _open(path, delimiter, block_bytes, {}, handler) as file:
             names = file.schema.names
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -119,27 +156,49 @@ class CsvFiles:
             )
         kinds = dict.fromkeys(names, "empty")
         rows = 0
-        with _open(path, delimiter, block_bytes, dict.fromkeys(names, pa.string())) as file:
+        skipped.clear()
+        texts = dict.fromkeys(names, pa.string())
+        with _open(path, delimiter, block_bytes, texts, handler) as file:
             for batch in file:
                 rows += batch.num_rows
                 for name, column in zip(names, batch.columns, strict=True):
                     if kinds[name] != "text" and name not in self._texts:
                         kinds[name] = _common(kinds[name], _kind(column))
-        return _Scan(kinds, rows, block_bytes)
+        return _Scan(kinds, rows + len(skipped), block_bytes)
+
+
+def _with_gaps(batch: pa.RecordBatch, first: int, odd: Refusals) -> pa.RecordBatch:
+    """A batch whose first row has the place ``first``, with nulls at places that are odd."""
+    places: list[int | None] = []
+    good = 0
+    while good < batch.num_rows:
+        if first + len(places) in odd:
+            places.append(None)
+        else:
+            places.append(good)
+            good += 1
+    return batch if len(places) == good else batch.take(pa.array(places, pa.int64()))
 
 
 def _open(
-    path: Path, delimiter: str, block_bytes: int, types: Mapping[str, pa.DataType]
+    path: Path,
+    delimiter: str,
+    block_bytes: int,
+    types: Mapping[str, pa.DataType],
+    handler: Callable[[csv.InvalidRow], str] | None,
 ) -> csv.CSVStreamingReader:
     # one thread: only then do messages carry row numbers
     return csv.open_csv(
         path,
         read_options=csv.ReadOptions(use_threads=False, block_size=block_bytes),
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        parse_options=csv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=handler
+        ),
         convert_options=csv.ConvertOptions(
             column_types=types,
             null_values=[""],
             strings_can_be_null=True,
+            check_utf8=handler is None,  # who skips records looks at them one by one
             true_values=_TRUE,
             false_values=_FALSE,
         ),

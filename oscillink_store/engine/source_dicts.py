@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from oscillink_store.engine.source_arrow import BATCH_BYTES, BATCH_ROWS
+from oscillink_store.engine.source_refusals import Refusal, Refusals
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields
+from oscillink_store.storage.schemas import storable_type, unify_types
 
 __all__ = ["dict_batch", "read_dicts"]
 
@@ -19,35 +21,46 @@ __all__ = ["dict_batch", "read_dicts"]
 _REFUSALS = (ValueError, TypeError, OverflowError, pa.ArrowException)
 
 
-def read_dicts(rows: Iterable[Any], name: str, fields: Fields) -> Iterator[pa.RecordBatch]:
+def read_dicts(
+    rows: Iterable[Any], name: str, fields: Fields, refused: Refusals | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of an iterable of dicts; a key that a dict lacks is null there.
 
     Raises:
-        InputError: an element is no dict, or a column mixes types.
+        InputError: an element is no dict, or a column mixes types, unless there is ``refused``
+            to say so.
     """
     pending: list[Mapping[str, Any]] = []
     characters = first = 0
     for row in rows:
         if not isinstance(row, Mapping):
             place = first + len(pending)
-            raise InputError(
+            error = InputError(
                 f"{name}, row {place} is of type {type(row).__name__}: give dicts whose keys are "
                 "column names",
                 row=place,
             )
+            if refused is None:
+                raise error
+            refused[place] = Refusal.of(error, row)
+            row = {}
         pending.append(row)
         text = row.get(fields.text)
         characters += len(text) if isinstance(text, str) else 0
         if len(pending) >= BATCH_ROWS or characters >= BATCH_BYTES:
-            yield dict_batch(pending, name, first, fields)
+            yield dict_batch(pending, name, first, fields, refused)
             first += len(pending)
             pending, characters = [], 0
     if pending:
-        yield dict_batch(pending, name, first, fields)
+        yield dict_batch(pending, name, first, fields, refused)
 
 
 def dict_batch(
-    rows: Sequence[Mapping[str, Any]], name: str, first: int, fields: Fields
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    first: int,
+    fields: Fields,
+    refused: Refusals | None = None,
 ) -> pa.RecordBatch:
     """Dicts as one batch; whole numbers and floats in one column make it ``double``.
 
@@ -59,6 +72,7 @@ def dict_batch(
         name: The source, for messages.
         first: The row number of the first dict in the source.
         fields: Which columns are ids and sequences.
+        refused: Takes the rows whose values do not go with those of earlier rows.
 
     Raises:
         InputError: a column mixes types, or a value has no Arrow type; names field and row.
@@ -77,7 +91,9 @@ def dict_batch(
         try:
             arrays.append(_infer(values, as_text=key in texts))
         except _REFUSALS:
-            raise _refusal(values, key, name, first) from None
+            if refused is None:
+                raise _refusal(values, key, name, first) from None
+            arrays.append(_infer_usable(rows, values, key, name, first, texts, refused))
         except RecursionError:
             raise InputError(
                 f"{name}: {key!r} is nested too deeply: store it as JSON text", field=key
@@ -118,6 +134,42 @@ def _without_empty(value: Any) -> Any:
     return value
 
 
+def _infer_usable(
+    rows: Sequence[Mapping[str, Any]],
+    values: list[Any],
+    key: str,
+    name: str,
+    first: int,
+    texts: Sequence[str],
+    refused: Refusals,
+) -> pa.Array:
+    """A column of the values that go with those before them; refuses the rows of the others."""
+    as_text = key in texts
+    if as_text:
+        values = [str(value) if _is_whole(value) else value for value in values]
+    known = pa.null()
+    for place, value in enumerate(values):
+        try:
+            own = _infer([value], as_text=as_text).type
+            common = unify_types(known, storable_type(own) or own)
+        except _REFUSALS:
+            common = None
+        if common is None:
+            error = _misfit(value, known, key, name, first + place)
+            refused.setdefault(first + place, Refusal.of(error, rows[place]))
+            values[place] = None
+        else:
+            known = common
+    while True:
+        try:
+            return _infer(values, as_text=as_text)
+        except _REFUSALS:  # types that have one in common, but values that it cannot hold
+            error = _refusal(values, key, name, first)
+            place = (error.row or 0) - first
+            refused.setdefault(first + place, Refusal.of(error, rows[place]))
+            values[place] = None
+
+
 def _refusal(values: list[Any], field: str, name: str, first: int) -> InputError:
     """What is wrong with a column that has no common type, and in which row it shows."""
     start, stop = 0, len(values)  # values[:start] can be held, values[:stop] cannot
@@ -129,7 +181,11 @@ def _refusal(values: list[Any], field: str, name: str, first: int) -> InputError
             stop = middle
         else:
             start = middle
-    value, row = values[start], first + start
+    return _misfit(values[start], pa.array(values[:start]).type, field, name, first + start)
+
+
+def _misfit(value: Any, earlier: pa.DataType, field: str, name: str, row: int) -> InputError:
+    """What is wrong with a value where earlier rows hold a type."""
     try:
         type_ = pa.array([value]).type
     except UnicodeEncodeError:
@@ -143,8 +199,5 @@ def _refusal(values: list[Any], field: str, name: str, first: int) -> InputError
             "use text, numbers, dates, lists or dicts of one type each"
         )
     else:
-        problem = (
-            f"holds {type_} where earlier rows hold {pa.array(values[:start]).type}: "
-            "use one type per column"
-        )
+        problem = f"holds {type_} where earlier rows hold {earlier}: use one type per column"
     return InputError(f"{name}, row {row}: {field!r} {problem}", field=field, row=row)

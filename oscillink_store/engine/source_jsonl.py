@@ -12,6 +12,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,6 +21,7 @@ from pyarrow import json as arrow_json
 
 from oscillink_store.engine.source_arrow import BATCH_ROWS, one_line
 from oscillink_store.engine.source_dicts import dict_batch
+from oscillink_store.engine.source_refusals import Refusal, Refusals
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields
 from oscillink_store.storage.schemas import unify_types
@@ -33,20 +35,33 @@ _BOM = b"\xef\xbb\xbf"
 _Numbered = list[tuple[int, bytes]]
 
 
-def read_jsonl(path: Path, fields: Fields) -> Iterator[pa.RecordBatch]:
-    """Batches of a JSON Lines file; only a line feed ends a line, blank lines are skipped.
+def read_jsonl(
+    source: Path | IO[bytes],
+    fields: Fields,
+    refused: Refusals | None = None,
+    *,
+    name: str | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of JSON Lines; only a line feed ends a line, blank lines are skipped.
+
+    Args:
+        source: A file's path, or a binary file that is open.
+        fields: Which columns play which part.
+        refused: Takes the lines that cannot be used.
+        name: What the source is called in messages, when not by its path.
 
     Raises:
-        InputError: the file is empty, not UTF-8, or a line is no JSON object, with the line's
-            1-based number; or a column mixes types, with the 0-based row.
+        InputError: the file is empty, or, unless there is ``refused`` to say so, not UTF-8, or
+            a line is no JSON object, with the line's 1-based number; or a column mixes types,
+            with the 0-based row.
     """
-    name = str(path)
+    name = name or str(source)
     schema: pa.Schema | None = None
     row = 0
-    for block in _blocks(path):
+    for block in _blocks(source, name):
         batch = None if schema is None else _parse_as(block, schema)
         if batch is None:
-            batch = dict_batch(_parse(block, name, row), name, row, fields)
+            batch = dict_batch(_parse(block, name, row, refused), name, row, fields, refused)
             schema = _widened(schema, batch.schema)
         yield batch
         row += batch.num_rows
@@ -66,12 +81,21 @@ def count_lines(path: Path) -> int | None:
     return lines + (last != b"\n")
 
 
-def _blocks(path: Path) -> Iterator[_Numbered]:
+@contextmanager
+def _opened(source: Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    if not isinstance(source, Path):
+        yield source
+        return
+    zipped = source.suffix.lower() == ".gz"
+    with cast("IO[bytes]", gzip.open(source)) if zipped else source.open("rb") as file:
+        yield file
+
+
+def _blocks(source: Path | IO[bytes], name: str) -> Iterator[_Numbered]:
     """Lines that are not blank with their 1-based numbers, in bounded blocks."""
-    zipped = path.suffix.lower() == ".gz"
     number, size = 1, _HEAD_BYTES
     try:
-        with cast("IO[bytes]", gzip.open(path)) if zipped else path.open("rb") as file:
+        with _opened(source) as file:
             while lines := file.readlines(size):
                 if number == 1:
                     lines[0] = lines[0].removeprefix(_BOM)
@@ -84,40 +108,52 @@ def _blocks(path: Path) -> Iterator[_Numbered]:
                 size = _BLOCK_BYTES
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"{path} cannot be read ({one_line(error)}): check that it is complete"
+            f"{name} cannot be read ({one_line(error)}): check that it is complete"
         ) from error
 
 
-def _parse(block: _Numbered, name: str, first: int) -> list[dict[str, Any]]:
+def _parse(
+    block: _Numbered, name: str, first: int, refused: Refusals | None
+) -> list[dict[str, Any]]:
     rows = []
     for place, (number, line) in enumerate(block, first):
         try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}, line {number}: byte {error.start + 1} is not UTF-8: save it as UTF-8",
-                row=place,
-            ) from None
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{name}, line {number} is not JSON ({error.msg} at column {error.colno}): "
-                "write one object per line",
-                row=place,
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{name}, line {number} cannot be parsed ({one_line(error)}): write long numbers "
-                "as text and nest less deeply",
-                row=place,
-            ) from None
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{name}, line {number} holds {ascii(row)[:40]}, not an object: "
-                "write one object per line",
-                row=place,
-            )
-        rows.append(row)
+            rows.append(_parse_line(line, number, name, place))
+        except InputError as error:
+            if refused is None:
+                raise
+            refused[place] = Refusal.of(error, line.decode("utf-8", "replace").rstrip("\r\n"))
+            rows.append({})
     return rows
+
+
+def _parse_line(line: bytes, number: int, name: str, place: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}, line {number}: byte {error.start + 1} is not UTF-8: save it as UTF-8",
+            row=place,
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}, line {number} is not JSON ({error.msg} at column {error.colno}): "
+            "write one object per line",
+            row=place,
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{name}, line {number} cannot be parsed ({one_line(error)}): write long numbers "
+            "as text and nest less deeply",
+            row=place,
+        ) from None
+    if not isinstance(row, dict):
+        raise InputError(
+            f"{name}, line {number} holds {ascii(row)[:40]}, not an object: "
+            "write one object per line",
+            row=place,
+        )
+    return row
 
 
 def _parse_as(block: _Numbered, schema: pa.Schema) -> pa.RecordBatch | None:

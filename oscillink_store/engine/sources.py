@@ -18,10 +18,10 @@ File formats, by the end of the name (case does not matter):
 
 from __future__ import annotations
 
-import glob
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,17 +31,22 @@ import pyarrow as pa
 from oscillink_store.engine import source_arrow
 from oscillink_store.engine.source_csv import CsvFiles
 from oscillink_store.engine.source_dicts import read_dicts
+from oscillink_store.engine.source_files import (
+    DELIMITERS,
+    JSONL,
+    PARQUET,
+    file_format,
+    file_identity,
+    matching,
+)
 from oscillink_store.engine.source_jsonl import count_lines, read_jsonl
+from oscillink_store.engine.source_refusals import Refusals
+from oscillink_store.engine.source_sql import Query, query_identity, read_query
+from oscillink_store.engine.source_stream import Stream, read_pipe
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields
 
-__all__ = ["Batch", "Source", "open_source"]
-
-_JSONL = (".jsonl", ".ndjson", ".json-lines", ".jsonlines")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_PARQUET = (".parquet", ".pq")
-_IPC = (".arrow", ".arrows", ".feather", ".ipc")
-_FORMATS = "use .jsonl, .csv, .tsv (each also with .gz), .parquet or .arrow"
+__all__ = ["Batch", "Query", "Source", "Stream", "open_source"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,28 +54,52 @@ class Batch:
     """Some rows of a source.
 
     ``source`` names the file or object they come from and ``row`` is the 0-based place of
-    the first of them in it, for messages.
+    the first of them in it, for messages. ``refused`` are rows that could not be read, by
+    their place among these; they are all null.
     """
 
     data: pa.RecordBatch
     source: str
     row: int
+    refused: Refusals = field(default_factory=dict)
+
+    def slice(self, start: int, count: int) -> Batch:
+        """Some of the rows, zero-copy."""
+        end = start + count
+        refused = {
+            place - start: why for place, why in self.refused.items() if start <= place < end
+        }
+        data = self.data.slice(start, count)
+        return Batch(data=data, source=self.source, row=self.row + start, refused=refused)
 
 
 class Part(NamedTuple):
     """One file or object of a source: how to read it and how to count its rows."""
 
     name: str
-    read: Callable[[], Iterator[pa.RecordBatch]]
+    read: Callable[[Refusals | None], Iterator[pa.RecordBatch]]
     rows: Callable[[], int | None]
 
 
 class Source:
-    """Rows to ingest, in batches. Iterate once: readers and iterators are consumed."""
+    """Rows to ingest, in batches. Iterate once: readers and iterators are consumed.
 
-    def __init__(self, name: str, parts: Sequence[Part]) -> None:
+    Args:
+        name: What it is called in messages.
+        parts: Its files or objects.
+        skip: Whether rows that cannot be read are refused one by one instead of raising.
+        identity: What changes when its rows may have changed, or None when nobody can tell.
+    """
+
+    def __init__(
+        self, name: str, parts: Sequence[Part], *, skip: bool = False, identity: str | None = None
+    ) -> None:
         self.name = name
+        self.identity = identity
         self._parts = tuple(parts)
+        self._skip = skip
+        self._batches = self._read()
+        self._peeked: list[Batch] = []
 
     @cached_property
     def rows(self) -> int | None:
@@ -89,24 +118,46 @@ class Source:
             total += count
         return total
 
+    def peek(self) -> Batch | None:
+        """The first batch, which stays to be iterated over; None when there are no rows."""
+        if not self._peeked:
+            self._peeked += [batch for batch in (next(self._batches, None),) if batch is not None]
+        return self._peeked[0] if self._peeked else None
+
     def __iter__(self) -> Iterator[Batch]:
+        peeked, self._peeked = self._peeked, []
+        yield from peeked
+        yield from self._batches
+
+    def _read(self) -> Iterator[Batch]:
         for part in self._parts:
             row = 0
-            for data in part.read():
+            refused: Refusals = {}
+            for data in part.read(refused if self._skip else None):
                 for piece in source_arrow.slices(data):
-                    yield Batch(data=piece, source=part.name, row=row)
-                    row += piece.num_rows
+                    end = row + piece.num_rows
+                    mine = [place for place in refused if place < end] if refused else []
+                    yield Batch(
+                        data=piece,
+                        source=part.name,
+                        row=row,
+                        refused={place - row: refused.pop(place) for place in mine},
+                    )
+                    row = end
 
 
-def open_source(source: Any, fields: Fields | None = None) -> Source:
+def open_source(source: Any, fields: Fields | None = None, *, skip: bool = False) -> Source:
     """Open anything that holds rows.
 
     Args:
         source: A path or glob, or a list of them; an Arrow table, record batch or reader; a
             DuckDB relation, a pandas or polars DataFrame, or whatever else exports an Arrow
-            stream; an iterable of dicts.
+            stream; a :class:`Query` or a :class:`Stream`; an iterable of dicts. A source that
+            is open already is returned as it is.
         fields: Which columns play which part: those that are text by nature (ids, texts)
             are read from CSV as text even if they look like numbers.
+        skip: Whether a row of text that cannot be read (no JSON, too many cells, another type
+            than in earlier rows) is refused by itself, instead of ending the reading.
 
     Raises:
         InputError: nothing can be read from it: an unknown kind of object or file, a missing
@@ -114,10 +165,18 @@ def open_source(source: Any, fields: Fields | None = None) -> Source:
             while it is read.
     """
     fields = fields or Fields()
+    if isinstance(source, Source):
+        return source
     if isinstance(source, str | os.PathLike):
-        return _open_files([source], fields)
+        return _open_files([source], fields, skip)
     if isinstance(source, list | tuple) and any(isinstance(s, str | os.PathLike) for s in source):
-        return _open_files(source, fields)
+        return _open_files(source, fields, skip)
+    if isinstance(source, Query):
+        part = Part("the query", lambda _: read_query(source), lambda: None)
+        return Source(part.name, [part], identity=query_identity(source))
+    if isinstance(source, Stream):
+        part = Part(source.name, partial(read_pipe, source, fields), lambda: None)
+        return Source(source.name, [part], skip=skip)
     name = f"the given {type(source).__name__}"
     if isinstance(source, pa.RecordBatch):
         source = pa.Table.from_batches([source])
@@ -125,12 +184,13 @@ def open_source(source: Any, fields: Fields | None = None) -> Source:
         # the stream that pandas exports would add the frame's index as a column
         source = source_arrow.table_of_pandas(source, name)
     if isinstance(source, pa.Table):
-        return Source(name, [Part(name, partial(_batches, source), lambda: source.num_rows)])
+        return Source(name, [Part(name, lambda _: iter(source.to_batches()), lambda: len(source))])
     if hasattr(source, "__arrow_c_stream__"):
         height = getattr(source, "height", None)  # polars; len() would run a DuckDB relation
         rows = height if isinstance(height, int) else None
-        read = partial(source_arrow.read_stream, source, name)
-        return Source(name, [Part(name, read, lambda: rows)])
+        return Source(
+            name, [Part(name, lambda _: source_arrow.read_stream(source, name), lambda: rows)]
+        )
     if isinstance(source, Mapping | bytes | bytearray) or not isinstance(source, Iterable):
         raise InputError(
             f"{name} holds no rows that can be read: give a path, an Arrow table, a DuckDB "
@@ -138,14 +198,11 @@ def open_source(source: Any, fields: Fields | None = None) -> Source:
         )
     name = "the given rows"
     rows = len(source) if isinstance(source, list | tuple) else None
-    return Source(name, [Part(name, partial(read_dicts, source, name, fields), lambda: rows)])
+    part = Part(name, partial(read_dicts, source, name, fields), lambda: rows)
+    return Source(name, [part], skip=skip)
 
 
-def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    yield from table.to_batches()
-
-
-def _open_files(patterns: Sequence[Any], fields: Fields) -> Source:
+def _open_files(patterns: Sequence[Any], fields: Fields, skip: bool) -> Source:
     paths: list[Path] = []
     for pattern in patterns:
         if not isinstance(pattern, str | os.PathLike):
@@ -153,65 +210,23 @@ def _open_files(patterns: Sequence[Any], fields: Fields) -> Source:
                 f"a list that mixes paths and {type(pattern).__name__} cannot be read: give "
                 "paths alone or dicts alone"
             )
-        paths += _matching(os.fspath(pattern))
-    delimited = {path: d for path in paths if (d := _DELIMITERS.get(_format(path))) is not None}
-    tables = CsvFiles(delimited, fields)
+        paths += matching(os.fspath(pattern))
+    delimited = {path: d for path in paths if (d := DELIMITERS.get(file_format(path))) is not None}
+    tables = CsvFiles(delimited, fields, skip=skip)
     parts = [_part(path, tables, fields) for path in paths]
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    return Source(name, parts)
-
-
-def _matching(pattern: str) -> list[Path]:
-    """The files that a path or glob names, sorted, each known to exist and not to be empty."""
-    pattern = os.path.expanduser(pattern)  # noqa: PTH111 - a pattern is no path yet
-    if os.path.lexists(pattern) or not glob.has_magic(pattern):
-        paths = [Path(pattern)]
-    else:
-        found = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-        paths = sorted(path for path in found if path.is_file())
-        if not paths:
-            raise InputError(f"{pattern!r} matches no file: check the pattern and the folder")
-    for path in paths:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name its files, as in {str(path / '*.jsonl')!r}")
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
-        if not path.is_file():
-            raise InputError(f"{path} is no regular file: save its content in a file first")
-        _format(path)
-        if not size:
-            raise InputError(f"{path} is empty: it needs at least one row")
-    return paths
-
-
-def _format(path: Path) -> str:
-    """The lower-case suffix that tells the format, without ``.gz``.
-
-    Raises:
-        InputError: the suffix is unknown, or its format cannot be read compressed.
-    """
-    plain, zipped = path.name.lower(), False
-    if plain.endswith(".gz"):
-        plain, zipped = plain.removesuffix(".gz"), True
-    suffix = Path(plain).suffix
-    if suffix not in (*_JSONL, *_DELIMITERS, *_PARQUET, *_IPC):
-        raise InputError(f"{path} has no known format in its name: {_FORMATS}")
-    if zipped and suffix in (*_PARQUET, *_IPC):
-        raise InputError(f"{path} is compressed around {suffix!r}: unpack it first")
-    return suffix
+    identity = json.dumps([file_identity(path) for path in paths])
+    return Source(name, parts, skip=skip, identity=identity)
 
 
 def _part(path: Path, tables: CsvFiles, fields: Fields) -> Part:
-    suffix = _format(path)
-    if suffix in _DELIMITERS:
+    suffix = file_format(path)
+    if suffix in DELIMITERS:
         return Part(str(path), partial(tables.read, path), partial(tables.rows, path))
-    if suffix in _JSONL:
+    if suffix in JSONL:
         return Part(str(path), partial(read_jsonl, path, fields), partial(count_lines, path))
-    if suffix in _PARQUET:
+    if suffix in PARQUET:
         count = partial(source_arrow.count_parquet, path)
-        return Part(str(path), partial(source_arrow.read_parquet, path), count)
-    return Part(
-        str(path), partial(source_arrow.read_ipc, path), partial(source_arrow.count_ipc, path)
-    )
+        return Part(str(path), lambda _: source_arrow.read_parquet(path), count)
+    count_ipc = partial(source_arrow.count_ipc, path)
+    return Part(str(path), lambda _: source_arrow.read_ipc(path), count_ipc)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
@@ -23,6 +23,8 @@ from oscillink_store.model import (
     Durability,
     Fields,
     IngestReport,
+    JobReport,
+    JobStatus,
     MaintenanceReport,
     Parameters,
 )
@@ -216,6 +218,71 @@ class Store(Reader):
             self._fields = fields or self._fields
         return report
 
+    def ingest_job(
+        self,
+        source: object,
+        *,
+        name: str,
+        sync: bool = False,
+        batch: int = 1000,
+        on_error: Literal["stop", "skip"] = "stop",
+        rejected: str | os.PathLike[str] | None = None,
+        fields: Fields | None = None,
+        progress: Progress | None = None,
+    ) -> JobReport:
+        """Ingest a source batch by batch, under a name by which a later run knows the job.
+
+        Each batch is a commit that moves the job's ledger along, so a run that is interrupted
+        anywhere goes on behind its last committed batch when it is started again on the same
+        files (same sizes and times of change) or query; on anything else it starts over, which
+        is cheap, since rows whose content is in the store are left alone. Other writers get
+        their turn between batches.
+
+        Args:
+            source: As for :meth:`ingest`; also a :class:`~oscillink_store.engine.sources.Query`.
+            name: The job's name: letters, digits and ``. + = @ _ -``.
+            sync: At the end, delete what this job has brought in any run and the source does
+                not hold any more, unless another job has brought it too.
+            batch: Rows of the source per commit.
+            on_error: ``"stop"`` raises at the first row that cannot be stored; the batches
+                before it stay. ``"skip"`` leaves such rows out. What they stand for in the
+                store stays, also under ``sync``: by their ids, and where one has no legible
+                id, nothing is deleted.
+            rejected: A file that gets a JSON line for each row left out: source, row, field,
+                reason and data. A new run writes it anew.
+            fields: Which columns play which part, when not as the store was created.
+            progress: Called with (stage, done, total or None).
+
+        Raises:
+            InputError, EmbedderError: as for :meth:`ingest`.
+            QueryError: an argument cannot be used.
+            LockedError: another process is writing, or the job is running already.
+            IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
+        """
+        from oscillink_store.engine.jobs import JobOptions, run_job
+
+        with self._writing("ingest"):
+            options = JobOptions(
+                name=name,
+                sync=sync,
+                batch=batch,
+                on_error=on_error,
+                rejected=None if rejected is None else Path(rejected),
+            )
+            report = run_job(
+                self.path,
+                source,
+                options,
+                fields=fields or self._fields,
+                embedder=self._embedder,
+                ledger=self._ledger,
+                live=self._live,
+                lock_timeout=self._lock_timeout,
+                progress=progress,
+            )
+            self._fields = fields or self._fields
+        return report
+
     def delete(
         self, ids: str | Sequence[str] | None = None, *, where: str | None = None
     ) -> IngestReport:
@@ -322,6 +389,12 @@ class Store(Reader):
         return Pinned(self, generation)
 
     # reports
+
+    def jobs(self) -> list[JobStatus]:
+        """The newest run of every ingest job, by name."""
+        from oscillink_store.engine.job_ledger import statuses
+
+        return statuses(self.current())
 
     def receipts(self) -> pa.Table:
         """Every recorded receipt of every writer, folded or not, as an Arrow table."""
