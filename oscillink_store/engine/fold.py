@@ -25,7 +25,7 @@ from oscillink_store.storage.wal import (
     wal_files,
 )
 
-__all__ = ["Fold", "all_receipts", "folded_heads", "prepare_fold", "unfolded"]
+__all__ = ["Fold", "all_receipts", "beyond", "folded_heads", "prepare_fold"]
 
 # Folding adds a fragment to receipts.lance, so small leftovers wait for company.
 _LEAST_RECEIPTS = 256
@@ -65,7 +65,7 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold | None:
     tampered = {_writer(wal.path) for wal in dead if not _is_whole(wal)}
     dead = [wal for wal in dead if _writer(wal.path) not in tampered]
     heads = folded_heads(manifest)
-    fresh = _beyond(heads, (receipt for wal in dead for receipt in wal.receipts))
+    fresh = beyond(heads, (receipt for wal in dead for receipt in wal.receipts))
     if not dead:
         return None
     # The seal pins all that was folded; a head is of use as long as its writer has files.
@@ -86,7 +86,7 @@ def _writer(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
-def _beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Receipt]:
+def beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Receipt]:
     """The receipts that are not folded yet."""
     return [
         receipt
@@ -108,25 +108,16 @@ def _is_genuine(receipt: Receipt) -> bool:
         return False
 
 
-def unfolded(
-    root: Path, latest: Callable[[], Snapshot]
-) -> tuple[Snapshot, list[Receipt], list[str]]:
-    """The receipts still in write-ahead files, beside the generation that lacks them.
-
-    Another process may fold meanwhile, so the files are listed before the manifest is read:
-    what vanishes in between is then folded in that manifest. Returns also the problems met.
-    """
-    pending, problems = pending_receipts(root / "receipts")
-    snapshot = latest()
-    return snapshot, _beyond(folded_heads(snapshot.manifest), pending), problems
-
-
 def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
     """Every recorded receipt: the folded ones, then those still in write-ahead files.
 
-    Lines that were tampered with are no receipts; a verification tells of them.
+    Lines that were tampered with are no receipts; a verification tells of them. Another process
+    may fold meanwhile, so the files are listed before the manifest is read: what vanishes in
+    between is then folded in that manifest.
     """
-    snapshot, fresh, _ = unfolded(root, latest)
+    pending, _ = pending_receipts(root / "receipts")
+    snapshot = latest()
+    fresh = beyond(folded_heads(snapshot.manifest), pending)
     parts = [to_arrow([receipt for receipt in fresh if _is_genuine(receipt)])]
     folded = snapshot.table(RECEIPTS)
     if folded is not None:

@@ -410,7 +410,8 @@ class Store(Reader):
         """
         from oscillink_store.engine.verify import verify
 
-        return verify(self.path, self.current, progress)
+        self.current()  # a closed store answers nothing
+        return verify(self.path, progress)
 
     @contextmanager
     def _writing(self, action: str) -> Iterator[None]:
