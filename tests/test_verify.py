@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,14 @@ import pytest
 
 import oscillink_store as osc
 from oscillink_store.engine import fold
-from oscillink_store.errors import IntegrityError
-from oscillink_store.storage.manifest import manifest_path, read_current
+from oscillink_store.errors import IntegrityError, IntegrityWarning
+from oscillink_store.storage.manifest import (
+    TableEntry,
+    manifest_path,
+    read_current,
+    read_manifest,
+)
+from oscillink_store.storage.tables import open_table
 
 
 def rows(start: int, stop: int) -> list[dict[str, Any]]:
@@ -92,7 +100,7 @@ def test_every_file_is_compared(store: osc.Store) -> None:
     """Each kind of damage on each file of the generation, one at a time."""
     manifest = read_current(store.path)
     kinds = {Path(entry.path).suffix for entry in manifest.files()}
-    assert kinds >= {".lance", ".manifest", ".txn", ".arrow", ".npy", ".json"}
+    assert kinds >= {".lance", ".manifest", ".txn", ".arrow", ".arrays", ".json"}
     for number, entry in enumerate(manifest.files()):
         path = store.path / entry.path
         whole = path.read_bytes()
@@ -110,19 +118,27 @@ def test_every_file_is_compared(store: osc.Store) -> None:
 
 @pytest.mark.parametrize("words", DAMAGES)
 @pytest.mark.parametrize(
-    "pattern", ["anchors.lance/data/*.lance", "anchors.lance/_indices/*/part_0_docs.lance",
-                "anchors.lance/_deletions/*", "receipts.lance/data/*.lance",
-                "receipts.lance/_versions/*.manifest",
-                "segments/*2/vectors.npy", "segments/*2/rows.arrow", "segments/*2/facets.json"],
+    "pattern", ["anchors.lance/data/*.lance", "anchors.lance/_deletions/*",
+                "anchors.lance/_versions/*.manifest", "corrections.lance/data/*.lance",
+                "receipts.lance/data/*.lance", "receipts.lance/_versions/*.manifest",
+                "segments/*2/parts-*-arrays.arrays", "segments/*2/parts-*-rows.arrow",
+                "segments/*2/corrections-*.arrays", "segments/*2/facets.json"],
 )  # fmt: skip
 def test_damage_of_one_file(store: osc.Store, pattern: str, words: str) -> None:
-    live = {store.path / entry.path for entry in read_current(store.path).files()}
+    live = {store.path / e.path for e in read_current(store.path).files()}
+    live -= {store.path / e.path for e in read_manifest(store.path, 1).files()}
     path = next(path for path in sorted(store.path.glob(pattern)) if path in live)
     DAMAGES[words](path)
     store.close()
-    with osc.connect(store.path, read_only=True) as opened:
+    with (
+        pytest.warns(IntegrityWarning, match=f"{path.name}.* generation 1 "),
+        osc.connect(store.path, read_only=True) as opened,
+    ):
+        # what is read is the generation before; what is verified is the live one
+        assert opened.generation == 1
         report = opened.verify()
         assert not report.ok
+        assert report.generation == 2
         assert any(str(path) in problem and words in problem for problem in report.problems)
         assert all("\n" not in problem for problem in report.problems)
 
@@ -138,9 +154,12 @@ def test_a_damaged_manifest_of_an_open_store(store: osc.Store, damage: Any) -> N
 def test_a_damaged_current_of_an_open_store(store: osc.Store) -> None:
     truncate(store.path / "CURRENT")
     truncate(store.path / "CURRENT")
-    for call in (store.verify, lambda: store.search("word1")):
-        with pytest.raises(IntegrityError, match="CURRENT is damaged: restore the folder"):
-            call()
+    with pytest.warns(IntegrityWarning, match="CURRENT is damaged.* generation 2 "):
+        assert store.search("word1").receipt.content["generation"] == 2
+    with pytest.raises(IntegrityError, match="CURRENT is damaged: restore the folder"):
+        store.verify()
+    with pytest.raises(IntegrityError, match="CURRENT is damaged: restore the folder"):
+        store.ingest(rows(100, 101))
 
 
 class TestReceipts:
@@ -224,23 +243,16 @@ class TestReceipts:
 
     def test_a_folded_receipt_replaced_along_with_every_checksum(self, store: osc.Store) -> None:
         """Whoever forges table, manifest and CURRENT still has to forge the seal."""
-        import hashlib
-
-        from oscillink_store.storage.tables import open_table
-
         table = lance.dataset(str(store.path / "receipts.lance"))
         rows_ = table.to_table()
         kept = rows_.slice(0, rows_.num_rows - 1)
         lance.write_dataset(kept, str(store.path / "receipts.lance"), mode="overwrite")
         version = lance.dataset(str(store.path / "receipts.lance")).version
-        entry = open_table(store.path / "receipts.lance", version).entry(store.path)
-        path = manifest_path(store.path, 2)
-        raw = json.loads(path.read_text())
-        raw["tables"]["receipts"] = {
-            "version": entry.version, "rows": entry.rows,
-            "files": [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256} for f in entry.files],
-        }  # fmt: skip
-        content = json.dumps(raw).encode()
+        forged = TableEntry(version=version, rows=0, files=())
+        forged = open_table(store.path, "receipts", forged).entry(store.path)
+        manifest = read_current(store.path)
+        manifest = replace(manifest, tables={**manifest.tables, "receipts": forged})
+        path, content = manifest_path(store.path, 2), manifest.to_bytes()
         path.write_bytes(content)
         (store.path / "CURRENT.new").write_text(json.dumps({
             "manifest": "manifests/0000000002.json",
@@ -255,30 +267,62 @@ class TestReceipts:
         assert receipt.verify()
 
 
-def test_damage_is_told_by_what_meets_it(store: osc.Store) -> None:
-    """Reading damaged files is an IntegrityError as well, never a predicate's fault."""
-    manifest = read_current(store.path)
-    data = next(e.path for e in manifest.tables["anchors"].files if "/data/" in e.path)
-    index = next(e.path for e in manifest.tables["anchors"].files if "docs" in e.path)
-    folded = next(e.path for e in manifest.tables["receipts"].files if "/data/" in e.path)
-    cases = [
-        (data, lambda s: s.to_arrow(where="n < 10")),
-        (data, lambda s: s.to_arrow()),
-        (data, lambda s: s.search("word1", where="n < 10")),
-        (index, lambda s: s.search("word1")),
-        (manifest.segments["rows"].path, lambda s: s.search("word1")),
-        (manifest.segments["vectors"].path, lambda s: s.search("word1")),
-        (manifest.segments["indices"].path, lambda s: s.edges()),
-        (folded, lambda s: s.receipts()),
-    ]
-    for place, (name, call) in enumerate(cases):
+CALLS: list[Any] = [
+    lambda s: s.search("word1").hits,
+    lambda s: s.search("other words", where="n < 10", k=20).hits,
+    lambda s: s.to_arrow(),
+    lambda s: s.to_arrow(["text"], where="n < 10"),
+    lambda s: s.get("r5")[0]["text"],
+    lambda s: s.edges(),
+]
+
+
+def test_damage_is_never_a_wrong_answer(store: osc.Store) -> None:
+    """Each file of the live generation in turn is gone when the store is opened."""
+    with store.snapshot(generation=1) as before:
+        wanted = [call(before) for call in CALLS]
+    shared = {entry.path for entry in read_manifest(store.path, 1).files()}
+    files = read_current(store.path).files()
+    assert len({entry.path for entry in files} & shared) > 1
+    for place, entry in enumerate(files):
         copy = store.path.with_name(f"copy{place}.osc")
         shutil.copytree(store.path, copy)
-        (copy / name).unlink()
-        with osc.connect(copy, read_only=True) as opened:
-            with pytest.raises(IntegrityError, match="backup"):
-                call(opened)
+        (copy / entry.path).unlink()
+        name = Path(entry.path).name
+        if entry.path in shared:  # the generation before is damaged with it
+            with pytest.raises(IntegrityError, match=rf"{name} is missing.*backup"):
+                osc.connect(copy, read_only=True)
+            continue
+        with (
+            pytest.warns(IntegrityWarning, match=rf"{name} is missing.*generation 1 "),
+            osc.connect(copy) as opened,
+        ):
+            assert [call(opened) for call in CALLS] == wanted
             assert not opened.verify().ok
+            for write in (lambda o: o.ingest(rows(100, 101)), lambda o: o.delete("r1"),
+                          lambda o: o.maintain()):  # fmt: skip
+                with pytest.raises(IntegrityError, match=rf"{name} is missing"):
+                    write(opened)
+            assert opened.generation == 1
+
+
+def test_damage_is_told_by_what_meets_it(store: osc.Store) -> None:
+    """Files that an open store has not read yet: an IntegrityError, never a predicate's fault."""
+    manifest = read_current(store.path)
+    for name, calls in (
+        ("anchors", [lambda s: s.to_arrow(), lambda s: s.to_arrow(where="n < 10"),
+                     lambda s: s.search("word1", where="n < 10")]),
+        ("receipts", [lambda s: s.receipts()]),
+    ):  # fmt: skip
+        data = next(e.path for e in manifest.tables[name].files if "/data/" in e.path)
+        for number, call in enumerate(calls):
+            copy = store.path.with_name(f"{name}{number}.osc")
+            shutil.copytree(store.path, copy)
+            with osc.connect(copy, read_only=True) as opened:
+                (copy / data).unlink()
+                with pytest.raises(IntegrityError, match="backup"):
+                    call(opened)
+                assert not opened.verify().ok
 
 
 def test_a_batch_on_damaged_rows_is_refused(store: osc.Store) -> None:
