@@ -206,8 +206,9 @@ class TypedGraph(NamedTuple):
         Rows beyond the base have those of the corrections alone.
         """
         base, new = self
-        starts = np.searchsorted(new.rows, rows, "left")
-        ends = np.searchsorted(new.rows, rows, "right")
+        wanted = rows.astype(new.rows.dtype)  # of another type, all of the rows were converted
+        starts = np.searchsorted(new.rows, wanted, "left")
+        ends = np.searchsorted(new.rows, wanted, "right")
         held = rows[rows < len(base.indptr) - 1]
         room = int((base.indptr[held + 1] - base.indptr[held]).sum() + (ends - starts).sum())
         indptr = np.empty(len(rows) + 1, np.int64)
