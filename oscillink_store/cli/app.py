@@ -3,24 +3,28 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import complain, flush, use_utf8
+from oscillink_store.cli.console import complain, flush, note, use_utf8
 from oscillink_store.cli.demo_command import demo
 from oscillink_store.cli.ingest_command import ingest
 from oscillink_store.cli.inspect_commands import stats, verify
+from oscillink_store.cli.job_commands import jobs
+from oscillink_store.cli.maintain_command import delete, maintain, tag
 from oscillink_store.cli.search_command import search
 from oscillink_store.cli.sql_command import sql
-from oscillink_store.errors import OscillinkError
+from oscillink_store.errors import IntegrityWarning, OscillinkError
 
 __all__ = ["app", "main"]
 
 _CODES = (
     "Exit codes: 0 done, 1 error (one line on standard error; for verify also: something is "
-    "wrong), 2 wrong usage, 130 interrupted (Ctrl-C leaves a store as it was before)."
+    "wrong), 2 wrong usage, 130 interrupted (Ctrl-C leaves a store as it was before; a job keeps "
+    "its finished batches and goes on from there)."
 )
 
 app = typer.Typer(
@@ -73,6 +77,10 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     sql: "oscillink-store sql notes.osc \"FROM coherent_search('the owner', k := 3)\"",
     stats: "oscillink-store stats notes.osc",
     verify: "oscillink-store verify notes.osc",
+    jobs: "oscillink-store jobs notes.osc",
+    maintain: "oscillink-store maintain notes.osc",
+    delete: 'oscillink-store delete notes.osc --where "year < 2020"',
+    tag: "oscillink-store tag notes.osc before-import",
 }
 for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: [bold]{_example}[/bold]")(_command)
@@ -81,11 +89,29 @@ for _command, _example in _EXAMPLES.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends in ``SystemExit`` with the code that ``--help`` documents."""
     use_utf8()
-    code = _run(arguments)
+    with _noted_warnings():
+        code = _run(arguments)
     with contextlib.suppress(ValueError):  # not in the main thread
         # all is done and said: an interrupt could only spoil the ending
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _noted_warnings() -> Iterator[None]:
+    """Tell of damage in one line, as of everything else beside the result."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", IntegrityWarning)
+        show = warnings.showwarning
+
+        def noted(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, IntegrityWarning):
+                note(str(message))
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = noted  # type: ignore[assignment]
+        yield
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -36,6 +36,9 @@ _LABELS = {
     "shared": "relation shared",
     "knn": "relation knn",
     "commit": "committing",
+    "delete": "deleting",
+    "fold": "folding",
+    "sweep": "removing files",
     "files": "checking files",
     "receipts": "checking receipts",
 }

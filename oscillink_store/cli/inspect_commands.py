@@ -9,7 +9,7 @@ import typer
 from oscillink_store.cli.console import bars, print_json, show
 from oscillink_store.cli.opening import open_existing
 
-__all__ = ["stats", "verify"]
+__all__ = ["AsJson", "StorePath", "size", "stats", "verify"]
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and no more.")]
@@ -34,7 +34,7 @@ def stats(store: StorePath, as_json: AsJson = False) -> None:
 
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, dict):
-        unit = _size if name == "bytes" else _number
+        unit = size if name == "bytes" else _number
         return ", ".join(f"{key} {unit(item)}" for key, item in value.items()) or "none"
     return _number(value)
 
@@ -45,7 +45,8 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes in words."""
     return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 
@@ -60,7 +61,7 @@ def verify(store: StorePath, as_json: AsJson = False) -> None:
         print_json({"ok": report.ok, **asdict(report)})
     else:
         checked = (
-            f"generation {report.generation}: {report.files:,} files ({_size(report.bytes)}), "
+            f"generation {report.generation}: {report.files:,} files ({size(report.bytes)}), "
             f"{report.receipts:,} receipts"
         )
         if report.ok:
