@@ -64,7 +64,7 @@ def single_upserts(
             store.ingest([row])
             taken.append(time.perf_counter() - started)
             report("upserts", done, count)
-            if done % max(1, count // _SAMPLES) == 0 or done == count // 2:
+            if done % max(1, count // _SAMPLES) == 0 or done in (count // 2, count):
                 memory.append((done, memory_mib("RssAnon")))
         after, untidy = latency(), state(store)
         started = time.perf_counter()
