@@ -119,7 +119,7 @@ BAD_ROWS: dict[str, tuple[list[dict[str, Any]], str, str, int | None]] = {
     "two types in a column": (
         [{"id": "a", "text": "x", "n": 1}, {"id": "b", "text": "x", "n": "one"}], "'n'", "n", 1,
     ),
-    "a type unlike the store's": ([{"id": "a", "text": "x", "year": "MM"}], "'year'", "year", None),
+    "a type unlike the store's": ([{"id": "a", "text": "x", "year": "MM"}], "'year'", "year", 0),
     "a reserved name": ([{"id": "a", "text": "x", "digest": "d"}], "reserved", "digest", None),
     "a gate beyond 1": ([{"id": "a", "text": "x", "gate": 1.5}], "from 0 to 1", "gate", 0),
 }  # fmt: skip
@@ -317,7 +317,7 @@ def test_any_words_are_a_question(shared: osc.Store, text: str) -> None:
 def test_a_quoted_question_is_searched_by_its_words(template: Path) -> None:
     snapshot = Snapshot(template, read_current(template))
     for words in ("word4 word7", '"word4 word7"'):
-        matches = text_matches(snapshot, words, 10, None, None)
+        matches = text_matches(snapshot, words, 10, None)
         assert matches.rows.tolist() == [4, 7]
 
 

@@ -130,10 +130,9 @@ def test_damage_of_one_file(store: osc.Store, pattern: str, words: str) -> None:
     path = next(path for path in sorted(store.path.glob(pattern)) if path in live)
     DAMAGES[words](path)
     store.close()
-    with (
-        pytest.warns(IntegrityWarning, match=f"{path.name}.* generation 1 "),
-        osc.connect(store.path, read_only=True) as opened,
-    ):
+    with pytest.warns(IntegrityWarning, match=f"{path.name}.* generation 1 "):
+        opened = osc.connect(store.path, read_only=True)
+    with opened:
         # what is read is the generation before; what is verified is the live one
         assert opened.generation == 1
         report = opened.verify()
@@ -293,10 +292,9 @@ def test_damage_is_never_a_wrong_answer(store: osc.Store) -> None:
             with pytest.raises(IntegrityError, match=rf"{name} is missing.*backup"):
                 osc.connect(copy, read_only=True)
             continue
-        with (
-            pytest.warns(IntegrityWarning, match=rf"{name} is missing.*generation 1 "),
-            osc.connect(copy) as opened,
-        ):
+        with pytest.warns(IntegrityWarning, match=rf"{name} is missing.*generation 1 "):
+            opened = osc.connect(copy)
+        with opened:
             assert [call(opened) for call in CALLS] == wanted
             assert not opened.verify().ok
             for write in (lambda o: o.ingest(rows(100, 101)), lambda o: o.delete("r1"),
