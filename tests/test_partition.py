@@ -31,14 +31,14 @@ def grouped(n: int, D: int, groups: int, seed: int, copies: int = 0) -> Float32:
     return Y
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(
     n=st.integers(2, 400),
     D=st.integers(1, 40),
     k=st.integers(1, 30),
     groups=st.integers(1, 9),
     copies=st.integers(0, 200),
-    task=st.integers(1, 130),
+    task=st.integers(20, 150),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_all_cells_together_give_the_exact_neighbours(
@@ -111,9 +111,52 @@ def test_rows_without_structure_are_compared_one_and_all() -> None:
     Y = unit(np.random.default_rng(2).standard_normal((2500, 100)))
     told: list[int] = []
     found = knn_partitioned(Y, 9, exact_below=0, progress=told.append)
-    assert found[3:] == (1.0, 0, 1, 1)
+    assert found[3:] == (1.0, 0, 1, 1, 100)
     assert all((a == b).all() for a, b in zip(found[:2], knn_exact(Y, 9), strict=True))
     assert told[-1] == 2500
+
+
+def low_rank(n: int, D: int, rank: int, noise: float, seed: int) -> Float32:
+    rng = np.random.default_rng(seed)
+    Y = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, D))
+    return unit(Y + noise * rng.standard_normal((n, D)))
+
+
+@pytest.mark.parametrize("worthwhile", [2.0, 0.1])
+def test_rows_of_low_rank_meet_along_few_axes(
+    monkeypatch: pytest.MonkeyPatch, worthwhile: float
+) -> None:
+    # by cells, or one and all
+    monkeypatch.setattr(partition, "WORTHWHILE", worthwhile)
+    Y = low_rank(3000, 120, 18, 0.3, 5)
+    found = knn_partitioned(Y, 10, exact_below=0)
+    assert found.axes == 20
+    assert (found.cells == 1) == (found.probes == 1) == (worthwhile < 1.0)
+    exact = knn_exact(Y, 10)
+    rows = spread(len(Y), partition.AUDITED, 0.75)
+    lists = found.indices, found.similarities
+    audited = recall(*(part[rows] for part in lists), *(part[rows] for part in exact))
+    assert found.recall == audited >= 0.95
+    assert recall(*lists, *exact) == pytest.approx(audited, abs=0.03)
+    # the similarities are those of the rows as they are
+    S = {
+        (i, j): s
+        for i, js, ss in zip(range(3000), *exact, strict=True)
+        for j, s in zip(js, ss, strict=True)
+    }
+    assert all(
+        S.get((i, j), s) == s
+        for i, js, ss in zip(range(3000), *lists, strict=True)
+        for j, s in zip(js, ss, strict=True)
+    )
+    assert (np.diff(found.similarities, axis=1) <= 0.0).all()
+
+
+def test_axes_that_lose_neighbours_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "WORTHWHILE", 2.0)
+    found = knn_partitioned(low_rank(2500, 96, 60, 0.1, 6), 10, exact_below=0)
+    assert found.axes == 96
+    assert found.recall >= 0.95
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 50])

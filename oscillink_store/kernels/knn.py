@@ -151,6 +151,23 @@ def pack(Y: Float32, first: int, end: int, panels: Float32) -> None:
                 panels[panel, d, c] = Y[start + c, d] if start + c < end else np.float32(0.0)
 
 
+@kernel(
+    "void(const float32[:,::1], const float32[:,:,::1], float32[:,::1], float32[:,::1])",
+    using="oscillink_store.kernels.lanes",
+)
+def multiply(X: Float32, panels: Float32, strip: Float32, S: Float32) -> None:
+    """Multiply the rows of ``X`` (M, D) with C packed columns, into ``S`` (M, C).
+
+    ``strip`` (12, 32 times the panels) is scratch.
+    """
+    for first in range(0, X.shape[0], TILE_ROWS):
+        for panel in range(panels.shape[0]):
+            product_tile(X, first, panels, panel, strip, panel * TILE_COLUMNS)
+        for r in range(min(TILE_ROWS, X.shape[0] - first)):
+            for c in range(S.shape[1]):
+                S[first + r, c] = strip[r, c]
+
+
 @kernel("void(float32[::1], int32[::1], int64, float32, int64)")
 def insert(values: Float32, places: Int32, last: int, value: np.float32, place: int) -> None:
     """Put (value, place) into a list sorted by value, then by place, dropping the last."""

@@ -2,9 +2,11 @@
 
 The rows are grouped into cells around centres, and every row meets the rows of the cells whose
 centres are nearest to it: a join by an inverted file (Sivic & Zisserman 2003; Jégou, Douze &
-Schmid 2011, section 4). How many cells it takes is read off a sample of rows whose neighbours
-are known exactly, and the recall is measured on another sample. Similarities have the bits of
-:func:`~oscillink_store.kernels.knn.knn_exact`; with all cells so have the lists.
+Schmid 2011, section 4). Where few axes tell nearly all of the inner products, rows meet in
+those, and the best twice k of each are compared exactly. How many axes and cells it takes is
+read off a sample of rows whose neighbours are known, and the recall is measured on another
+sample. Similarities have the bits of :func:`~oscillink_store.kernels.knn.knn_exact`; with all
+axes and cells so have the lists.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.cells import make_cells, spread
 from oscillink_store.kernels.jit import kernel
-from oscillink_store.kernels.knn import PACKED, helper, insert, knn_exact, pack
+from oscillink_store.kernels.knn import PACKED, helper, insert, knn_exact, multiply, pack
 from oscillink_store.kernels.knn_upkeep import recall, research
 from oscillink_store.kernels.layout import LANES, TILE_COLUMNS, TILE_ROWS, aligned
+from oscillink_store.kernels.reduced import principal_axes, project, rescore
 
 if TYPE_CHECKING:
     from oscillink_store.kernels.lanes import exceeds, load, product_tile, trailing_zeros
@@ -29,8 +32,14 @@ __all__ = ["Partitioned", "knn_partitioned"]
 
 AUDITED = 300
 CELLS = 2.0  # times the square root of the number of rows
+CANDIDATES = 2  # times k
+COSTLY = 0.1
 EXACT_BELOW = 20_000
+KEPT = 0.7
 MARGIN = 0.3
+SAMPLE = 8192
+SHORTENED = 64
+SHORTER = (6, 4, 3)
 TASK = 1024
 WORTHWHILE = 0.8
 ONE = np.uint64(1)
@@ -38,6 +47,7 @@ ONE = np.uint64(1)
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Lists = tuple[Int32, Float32]
 
 
 class Partitioned(NamedTuple):
@@ -46,8 +56,9 @@ class Partitioned(NamedTuple):
     ``indices`` (N, k) int32 and ``similarities`` (N, k) float32 are best first, ties to the
     lower index, the rest −1 and −inf; ``floors`` (N,) float32 are the last similarities.
     ``recall`` is the share of the exact k neighbours that stood in the lists of ``audited``
-    rows; each row met the rows of ``probes`` out of ``cells`` cells. When that would have
-    saved nothing, every row met every other: recall, cells and probes are 1, audited is 0.
+    rows. Each row met the rows of ``probes`` out of ``cells`` cells, 1 of 1 when it met all
+    rows, along ``axes`` axes, which are D when the rows met as they are. When everything was
+    compared exactly, recall is 1 and audited 0.
     """
 
     indices: Int32
@@ -57,6 +68,7 @@ class Partitioned(NamedTuple):
     audited: int
     cells: int
     probes: int
+    axes: int
 
 
 def knn_partitioned(
@@ -83,30 +95,95 @@ def knn_partitioned(
             told = done
             progress(done)
 
+    everyone = np.arange(N)
     if max(exact_below, 2) <= N:
-        join = _Join(vectors, k)
+        truth = _Truth(vectors, k)
         # a little more than wanted: the sample has an error of about a hundredth
-        probes = join.holding(wanted + MARGIN * (1.0 - wanted))
+        share = wanted + MARGIN * (1.0 - wanted)
+        rows, length, join = vectors, k, _Join(vectors, k, truth)
+        if join.cost(join.holding(share)) > COSTLY:
+            shorter = _shortened(vectors, truth, CANDIDATES * k, wanted)
+            if shorter is not None:
+                rows, length = shorter, CANDIDATES * k
+                join = _Join(rows, length, truth)
+        probes = join.holding(share)
         while join.cost(probes) <= WORTHWHILE:
             join.probe(probes, tell)
-            found = join.audit()
+            found = truth.recall(vectors, join.lists(truth.audited))
             if found >= wanted or probes == join.count:
+                lists = _compared(vectors, everyone, join.lists(everyone), k)
                 tell(N)
-                indices, similarities = join.lists()
-                return Partitioned(
-                    indices, similarities, similarities[:, -1].copy(), found,
-                    len(join.audited), join.count, probes,
-                )  # fmt: skip
+                return _result(lists, (found, len(truth.audited)), (join.count, probes), rows)
             probes = min(join.count, probes + probes // 2 + 1)
         del join
-    indices, similarities = knn_exact(vectors, k, progress=tell)
-    return Partitioned(indices, similarities, similarities[:, -1].copy(), 1.0, 0, 1, 1)
+        if length > k:
+            candidates = knn_exact(rows, length, progress=tell)
+            some = candidates[0][truth.audited], candidates[1][truth.audited]
+            found = truth.recall(vectors, some)
+            if found >= wanted:
+                lists = _compared(vectors, everyone, candidates, k)
+                return _result(lists, (found, len(truth.audited)), (1, 1), rows)
+    lists = knn_exact(vectors, k, progress=tell)
+    return _result(lists, (1.0, 0), (1, 1), vectors)
+
+
+def _result(
+    lists: Lists, audit: tuple[float, int], visited: tuple[int, int], rows: Float32
+) -> Partitioned:
+    floors = lists[1][:, -1].copy()
+    return Partitioned(*lists, floors, *audit, *visited, len(rows.T))
+
+
+def _compared(vectors: Float32, rows: Int64, lists: Lists, k: int) -> Lists:
+    # Longer lists than wanted are those of shortened rows.
+    return lists if lists[0].shape[1] == k else rescore(vectors, rows, lists[0], k)
+
+
+class _Truth:
+    """The exact neighbours of two samples: one to choose by, the other to judge by."""
+
+    def __init__(self, vectors: Float32, k: int) -> None:
+        N = len(vectors)
+        self.chosen, self.audited = spread(N, AUDITED, 0.25), spread(N, AUDITED, 0.75)
+        both = np.concatenate([self.chosen, self.audited])
+        indices, similarities = research(both, [(0, vectors)], None, k)
+        self.neighbors = indices[: len(self.chosen)]
+        self.there = self.neighbors >= 0
+        # those that shortened rows still show
+        self.kept = self.there
+        self.exact = indices[len(self.chosen) :], similarities[len(self.chosen) :]
+
+    def keep(self, candidates: Int32) -> float:
+        """Which share of the first sample's neighbours is among the candidates (n, c)."""
+        among = (self.neighbors[:, :, None] == candidates[:, None, :]).any(axis=2)
+        self.kept = self.there & among
+        return float(self.kept.sum() / self.there.sum())
+
+    def recall(self, vectors: Float32, lists: Lists) -> float:
+        """The recall of the lists of the second sample."""
+        k = self.neighbors.shape[1]
+        return recall(*_compared(vectors, self.audited, lists, k), *self.exact)
+
+
+def _shortened(vectors: Float32, truth: _Truth, length: int, wanted: float) -> Float32 | None:
+    # The rows along as few axes as keep the neighbours in lists of that length, if any do.
+    N, D = vectors.shape
+    if D >= SHORTENED:
+        sample = np.asarray(vectors[spread(N, SAMPLE, 0.5)])
+        axes = principal_axes(sample, D // SHORTER[-1])
+        for part in SHORTER:
+            Z = project(vectors, axes[: D // part])
+            candidates, _ = research(truth.chosen, [(0, Z)], None, length)
+            if truth.keep(candidates) >= wanted + KEPT * (1.0 - wanted):
+                return Z
+        truth.kept = truth.there
+    return None
 
 
 class _Join:
-    """Rows in the order of their cells, the lists found so far, and two samples of rows."""
+    """Rows in the order of their cells, and the lists found so far."""
 
-    def __init__(self, vectors: Float32, k: int) -> None:
+    def __init__(self, vectors: Float32, k: int, truth: _Truth) -> None:
         N, D = vectors.shape
         cells = make_cells(vectors, round(CELLS * math.sqrt(N)))
         self.count = len(cells.centres)
@@ -116,31 +193,23 @@ class _Join:
         self.numbers = cells.order.astype(np.int32)
         self.place = np.empty(N, np.int32)
         self.place[self.numbers] = np.arange(N, dtype=np.int32)
-        # one sample to choose by, another to judge by
-        tuned, self.audited = spread(N, AUDITED, 0.25), spread(N, AUDITED, 0.75)
-        indices, similarities = research(
-            np.concatenate([tuned, self.audited]), [(0, vectors)], None, k
-        )
-        self.exact = indices[len(tuned) :], similarities[len(tuned) :]
-        self._rank(np.asarray(vectors[tuned]), indices[: len(tuned)])
-        # cell by cell: the rows that meet lie together
-        self.rows = aligned(N, D)
-        for start in range(0, N, TASK):
-            chosen = cells.order[start : start + TASK]
-            self.rows[start : start + TASK] = vectors[chosen]
+        self._rank(np.asarray(vectors[truth.chosen]), truth)
+        self.vectors, self.order = vectors, cells.order
+        self.rows = aligned(0, D)
         self.values = np.full((N, k), -np.inf, np.float32)
         self.places = np.full((N, k), -1, np.int32)
         # a row has met the cells whose centres are at least as similar as this
         self.reach = np.full(N, np.inf, np.float32)
 
-    def _rank(self, X: Float32, neighbors: Int32) -> None:
+    def _rank(self, X: Float32, truth: _Truth) -> None:
         # The ranks of the neighbours' cells among the cells nearest to a row, ascending, and
         # the mean number of rows in the 1, 2, ... nearest cells.
         ranking = np.argsort(-self._products(X), axis=1, kind="stable")
         rank = np.empty_like(ranking)
         np.put_along_axis(rank, ranking, np.arange(self.count)[None, :], axis=1)
-        cell = np.searchsorted(self.starts, self.place[neighbors], side="right") - 1
-        self.ranks = np.sort(np.take_along_axis(rank, cell, axis=1)[neighbors >= 0])
+        cell = np.searchsorted(self.starts, self.place[truth.neighbors], side="right") - 1
+        ranks = np.where(truth.kept, np.take_along_axis(rank, cell, axis=1), self.count - 1)
+        self.ranks = np.sort(ranks[truth.there])
         self.met = np.diff(self.starts)[ranking].cumsum(axis=1).mean(axis=0)
 
     def _products(self, X: Float32) -> Float32:
@@ -154,11 +223,18 @@ class _Join:
 
     def cost(self, probes: int) -> float:
         """The number of products for ``probes`` cells, by that for all pairs of rows."""
-        return 2.0 * float(self.met[probes - 1]) / len(self.rows)
+        return 2.0 * float(self.met[probes - 1]) / len(self.vectors)
 
     def probe(self, probes: int, tell: Callable[[int], None]) -> None:
         """Let each row meet the rows of the ``probes`` cells nearest to it, if it has not."""
-        tasks = iter(range(0, len(self.rows), TASK))
+        N, D = self.vectors.shape
+        if len(self.rows) < N:
+            # cell by cell: the rows that meet lie together
+            self.rows = aligned(N, D)
+            for start in range(0, N, TASK):
+                chosen = self.order[start : start + TASK]
+                self.rows[start : start + TASK] = self.vectors[chosen]
+        tasks = iter(range(0, N, TASK))
         other = helper().submit(self._work, probes, tasks, None)
         self._work(probes, tasks, tell)
         other.result()
@@ -186,31 +262,10 @@ class _Join:
             if tell is not None:
                 tell(end)
 
-    def audit(self) -> float:
-        """The recall of the lists of the second sample."""
-        at = self.place[self.audited]
-        return recall(self.places[at], self.values[at], *self.exact)
-
-    def lists(self) -> tuple[Int32, Float32]:
-        """The lists found so far, by row."""
-        return self.places[self.place], self.values[self.place]
-
-
-@kernel(
-    "void(const float32[:,::1], const float32[:,:,::1], float32[:,::1], float32[:,::1])",
-    using="oscillink_store.kernels.lanes",
-)
-def multiply(X: Float32, panels: Float32, strip: Float32, S: Float32) -> None:
-    """Multiply the rows of ``X`` (M, D) with C packed columns, into ``S`` (M, C).
-
-    ``strip`` (12, 32 times the panels) is scratch.
-    """
-    for first in range(0, X.shape[0], TILE_ROWS):
-        for panel in range(panels.shape[0]):
-            product_tile(X, first, panels, panel, strip, panel * TILE_COLUMNS)
-        for r in range(min(TILE_ROWS, X.shape[0] - first)):
-            for c in range(S.shape[1]):
-                S[first + r, c] = strip[r, c]
+    def lists(self, rows: Int64) -> Lists:
+        """The lists of ``rows`` found so far."""
+        at = self.place[rows]
+        return self.places[at], self.values[at]
 
 
 @kernel("float32(float32[::1])")
