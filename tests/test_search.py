@@ -187,7 +187,7 @@ class TestResults:
             assert 0.0 <= hit.gate <= 1.0
             assert 0.0 <= hit.coherence <= 1.0
             assert hit.cosine == pytest.approx(
-                float(record["vector"] @ store._embedder_for(store.current()).embed_query(
+                float(record["vector"] @ store.embedder_for(store.current()).embed_query(
                     "word3 word9")), abs=1e-5,
             )  # fmt: skip
 

@@ -36,8 +36,8 @@ class Reader(ABC):
     ) -> None:
         self.path = path
         self.parameters = parameters
-        self._ledger = ledger
-        self._executor = executor
+        self.ledger = ledger
+        self.executor = executor
         self._closed = False
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def _embedder_for(self, snapshot: Snapshot) -> Embedder | None:
+    def embedder_for(self, snapshot: Snapshot) -> Embedder | None:
         """The embedder that goes with a generation."""
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Reader(ABC):
     @property
     def has_embedder(self) -> bool:
         """Whether texts can be turned into vectors."""
-        return self._embedder_for(self.current()) is not None
+        return self.embedder_for(self.current()) is not None
 
     def search(
         self,
@@ -105,10 +105,10 @@ class Reader(ABC):
 
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
-                snapshot, self._embedder_for(snapshot), text, vector, k=k, where=where,
+                snapshot, self.embedder_for(snapshot), text, vector, k=k, where=where,
                 label=label, parameters=parameters or self.parameters,
             )  # fmt: skip
-            return answer(snapshot, query, self._ledger, self._executor)
+            return answer(snapshot, query, self.ledger, self.executor)
 
         return self._answered(run)
 
@@ -133,11 +133,11 @@ class Reader(ABC):
 
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
-                snapshot, self._embedder_for(snapshot), text, vector, k=k, where=None,
+                snapshot, self.embedder_for(snapshot), text, vector, k=k, where=None,
                 label=label, parameters=self.parameters,
                 only=np.unique(snapshot.slots_of_ids(wanted)),
             )  # fmt: skip
-            return answer(snapshot, query, self._ledger, self._executor)
+            return answer(snapshot, query, self.ledger, self.executor)
 
         return self._answered(run)
 

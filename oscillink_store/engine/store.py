@@ -16,6 +16,7 @@ import pyarrow as pa
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder, new_manifest, open_folder
+from oscillink_store.engine.pinned import Pinned
 from oscillink_store.engine.reader import Reader
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import ClosedError, MissingError, QueryError, ReadOnlyError
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.model import VerifyReport
 
-__all__ = ["Pinned", "Store", "connect"]
+__all__ = ["Store", "connect"]
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -168,7 +169,8 @@ class Store(Reader):
     def _match(self, snapshot: Snapshot) -> Embedder | None:
         return matching_embedder(self.path, snapshot.manifest, self._embedder)
 
-    def _embedder_for(self, snapshot: Snapshot) -> Embedder | None:
+    def embedder_for(self, snapshot: Snapshot) -> Embedder | None:
+        """The embedder that goes with a generation."""
         # checked once per generation, as another process may have filled the store meanwhile
         matched = self._matched
         if matched.snapshot is not snapshot:
@@ -210,7 +212,7 @@ class Store(Reader):
                 source,
                 fields=fields or self._fields,
                 embedder=self._embedder,
-                ledger=self._ledger,
+                ledger=self.ledger,
                 live=self._live,
                 lock_timeout=self._lock_timeout,
                 progress=progress,
@@ -275,7 +277,7 @@ class Store(Reader):
                 options,
                 fields=fields or self._fields,
                 embedder=self._embedder,
-                ledger=self._ledger,
+                ledger=self.ledger,
                 live=self._live,
                 lock_timeout=self._lock_timeout,
                 progress=progress,
@@ -306,7 +308,7 @@ class Store(Reader):
                 self.path,
                 None if wanted is None else list(wanted),
                 where,
-                ledger=self._ledger,
+                ledger=self.ledger,
                 live=self._live,
                 lock_timeout=self._lock_timeout,
             )
@@ -332,7 +334,7 @@ class Store(Reader):
         with self._writing("maintain"):
             return maintain(
                 self.path,
-                ledger=self._ledger,
+                ledger=self.ledger,
                 live=self._live,
                 lock_timeout=self._lock_timeout,
                 repair=repair,
@@ -386,7 +388,7 @@ class Store(Reader):
             if tag not in known:
                 raise MissingError(f"tag {tag!r} is not in {self.path}: it has {sorted(known)}")
             generation = known[tag]
-        return Pinned(self, generation)
+        return Pinned(self, generation, read_only=self.read_only)
 
     # reports
 
@@ -425,62 +427,6 @@ class Store(Reader):
         self.current()  # taking the lock would make the folder of a store that is gone
         with self._ingesting:
             yield
-
-    def _lent(self) -> tuple[Ledger, Executor]:
-        """What a pinned reader shares with its store."""
-        return self._ledger, self._executor
-
-
-class Pinned(Reader):
-    """A generation that stays as it is; made by :meth:`Store.snapshot`."""
-
-    def __init__(self, store: Store, generation: int | None) -> None:
-        super().__init__(store.path, *store._lent(), store.parameters)  # noqa: SLF001 - one module
-        self._store = store
-        self._pin = None
-        snapshot = store.current()
-        wanted = snapshot.generation if generation is None else generation
-        if not store.read_only:
-            self._pin = retention.pinned(store.path, wanted)
-            self._pin.__enter__()
-        try:
-            if wanted != snapshot.generation:
-                snapshot = Snapshot(store.path, read_manifest(store.path, wanted))
-            if snapshot.parts:
-                snapshot.anchors  # noqa: B018 - open before a writer could take it away
-        except BaseException:
-            self.close()
-            raise
-        self._snapshot = snapshot
-
-    def __enter__(self) -> Pinned:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Snapshot {self.path} generation={self._snapshot.generation}>"
-
-    def current(self) -> Snapshot:
-        """The pinned generation.
-
-        Raises:
-            ClosedError: the snapshot or its store has been closed.
-        """
-        if self._closed or self._store.closed:
-            raise ClosedError(f"{self.path}: the snapshot is closed: take another one")
-        return self._snapshot
-
-    def close(self) -> None:
-        """Let the generation go; further calls raise ClosedError."""
-        self._closed = True
-        if self._pin is not None:
-            self._pin.__exit__(None, None, None)
-            self._pin = None
-
-    def _embedder_for(self, snapshot: Snapshot) -> Embedder | None:
-        return self._store._embedder_for(snapshot)  # noqa: SLF001 - one module
 
 
 class _Matched(NamedTuple):
