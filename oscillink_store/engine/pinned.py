@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from oscillink_store.engine.reader import Reader
@@ -22,21 +23,8 @@ class Pinned(Reader):
     def __init__(self, store: Reader, generation: int | None, *, read_only: bool) -> None:
         super().__init__(store.path, store.ledger, store.executor, store.parameters)
         self._store = store
-        self._pin = None
-        while True:
-            snapshot = store.current()
-            wanted = snapshot.generation if generation is None else generation
-            if read_only:
-                break
-            pin = retention.pinned(store.path, wanted)
-            try:
-                pin.__enter__()
-            except MissingError:
-                if generation is None and store.current() is not snapshot:
-                    continue  # writers were quicker
-                raise
-            self._pin = pin
-            break
+        self._pin: AbstractContextManager[None] | None = None
+        snapshot, wanted = self._taken(generation, read_only=read_only)
         try:
             if wanted != snapshot.generation:
                 snapshot = Snapshot(store.path, read_manifest(store.path, wanted))
@@ -46,6 +34,23 @@ class Pinned(Reader):
             self.close()
             raise
         self._snapshot = snapshot
+
+    def _taken(self, generation: int | None, *, read_only: bool) -> tuple[Snapshot, int]:
+        """The live generation, and the number of the one that is pinned from now on."""
+        while True:
+            live = self._store.current()
+            wanted = live.generation if generation is None else generation
+            if read_only:
+                return live, wanted
+            pin = retention.pinned(self.path, wanted)
+            try:
+                pin.__enter__()
+            except MissingError:
+                if generation is None and self._store.current() is not live:
+                    continue  # writers were quicker
+                raise
+            self._pin = pin
+            return live, wanted
 
     def __enter__(self) -> Pinned:
         return self
