@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
     from oscillink_store.lattice.memory import Lattice
-    from oscillink_store.model import Fields, Hit, IngestReport, Parameters, SearchResult
+    from oscillink_store.model import (
+        Fields,
+        Hit,
+        IngestReport,
+        JobReport,
+        MaintenanceReport,
+        Parameters,
+        SearchResult,
+    )
     from oscillink_store.receipts.receipt import Receipt
     from oscillink_store.sql_binding import attach, detach
 
@@ -21,7 +29,9 @@ __all__ = [
     "Fields",
     "Hit",
     "IngestReport",
+    "JobReport",
     "Lattice",
+    "MaintenanceReport",
     "OscillinkError",
     "Parameters",
     "Receipt",
@@ -39,6 +49,8 @@ _HOMES = {
     "Fields": "model",
     "Hit": "model",
     "IngestReport": "model",
+    "JobReport": "model",
+    "MaintenanceReport": "model",
     "Lattice": "lattice.memory",
     "OscillinkError": "errors",
     "Parameters": "model",
