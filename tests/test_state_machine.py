@@ -241,3 +241,19 @@ def test_a_column_may_come_back_when_all_anchors_were_gone(
                 store.maintain()
             assert len(store) == 0
             assert store.verify().problems == ()
+
+
+def test_rows_keep_their_order_when_some_fragments_are_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged fragments go behind larger ones that stay as they are."""
+    monkeypatch.setattr(tables, "_MANY_FRAGMENTS", 2)
+    monkeypatch.setattr(tables, "_LEAST_FRAGMENT", 4)
+    with open_store(tmp_path / "store.osc") as store:
+        for numbers in ((0, 1), (2, 3), (4, 5, 6, 7, 8, 9), (10,), (0, 11, 12, 13, 14)):
+            store.ingest([row(number, n=sum(numbers)) for number in numbers])
+        assert store.current().anchors.fragments != [2, 2, 6, 1, 5]
+        order = [*range(1, 11), 0, *range(11, 15)]
+        assert store.to_arrow(["id"])["id"].to_pylist() == [f"a{number}" for number in order]
+        with rebuilt(tmp_path / "built.osc", store.to_arrow()) as other:
+            check_same(store, other)

@@ -117,13 +117,18 @@ class Table:
         return ids
 
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
-        """Rows as an Arrow table.
+        """Rows as an Arrow table, in the order in which they came.
 
         Raises:
             QueryError: the predicate cannot be used.
             IntegrityError: a file is damaged.
         """
-        return self._scan(where, columns=None if columns is None else list(columns))
+        wanted = None if columns is None else list(columns)
+        table = self._scan(where, columns=wanted, with_row_id=True)
+        row_ids = table["_rowid"].to_numpy()
+        if (row_ids[1:] < row_ids[:-1]).any():  # merged fragments go behind those that stayed
+            table = table.take(np.argsort(row_ids))
+        return table.drop_columns(["_rowid"])
 
     def matching(self, where: str) -> npt.NDArray[np.uint64]:
         """The row ids for which the SQL predicate ``where`` holds.
