@@ -97,7 +97,9 @@ def commit(
             with suppress(OscillinkError):
                 sweep_orphans(root, read_current(root))
             raise
-    sweep(root, draft)
+    # the generation is live, whatever becomes of old ones
+    with suppress(OscillinkError, OSError):
+        sweep(root, draft)
     return draft
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from oscillink_store.errors import IntegrityError, MissingError, QueryError
+from oscillink_store.errors import IntegrityError, MissingError, QueryError, StoreError
 from oscillink_store.storage.files import disk_errors, replace_durably, sync_directory
 from oscillink_store.storage.manifest import (
     Manifest,
@@ -125,9 +125,33 @@ def _kept(root: Path, live: Manifest) -> list[Manifest]:
     wanted.update(older[-_BEFORE:])
     kept = [live]
     for generation in sorted(wanted - {live.generation}):
-        with suppress(MissingError, IntegrityError):  # a damaged one keeps nothing
+        with suppress(MissingError, StoreError):  # a damaged one keeps nothing
             kept.append(read_manifest(root, generation))
     return kept
+
+
+def _taken_leave(root: Path, live: Manifest) -> tuple[list[Manifest], list[Manifest]]:
+    """Take the manifests of generations that do not stay away; what stays, and what went.
+
+    All manifests go before any other file, so that no reader can pin a generation of which
+    files are gone already.
+    """
+    kept = _kept(root, live)
+    staying = {manifest.generation for manifest in kept}
+    gone: dict[int, tuple[bytes, Manifest]] = {}
+    for generation in manifests_on_disk(root):
+        path = manifest_path(root, generation)
+        # a damaged one is an orphan for sweep_orphans
+        with suppress(OSError, StoreError, MissingError):
+            if generation not in staying:
+                content = path.read_bytes(), read_manifest(root, generation)
+                path.unlink()
+                gone[generation] = content
+    for generation in _pins(root) & gone.keys():  # pinned just now
+        content, manifest = gone.pop(generation)
+        manifest_path(root, generation).write_bytes(content)
+        kept.append(manifest)
+    return kept, [manifest for _, manifest in gone.values()]
 
 
 def sweep(root: Path, live: Manifest) -> int:
@@ -136,28 +160,13 @@ def sweep(root: Path, live: Manifest) -> int:
     The writer's lock must be held. Readers that have a file open or mapped keep it. What
     cannot be removed now is removed later.
     """
-    kept = _kept(root, live)
-    staying = {manifest.generation for manifest in kept}
+    kept, gone = _taken_leave(root, live)
     files = {entry.path for manifest in kept for entry in manifest.files()}
-    removed = 0
-    for generation in manifests_on_disk(root):
-        if generation in staying or generation > live.generation:
-            continue
-        path = manifest_path(root, generation)
-        try:
-            content = path.read_bytes()
-            leaving = read_manifest(root, generation).files()
-            path.unlink()
-        except (OSError, IntegrityError, MissingError):
-            continue  # an orphan for sweep_orphans
-        if generation in _pins(root):  # pinned just now
-            path.write_bytes(content)
-            continue
-        for entry in leaving:
-            if entry.path not in files:
-                removed += _unlink(root / entry.path)
+    leaving = {entry.path for manifest in gone for entry in manifest.files()} - files
+    removed = sum(_unlink(root / path) for path in sorted(leaving))
+    for manifest in gone:
         with suppress(OSError):
-            (root / FOLDER / f"{generation:010d}").rmdir()
+            (root / FOLDER / f"{manifest.generation:010d}").rmdir()
     return removed
 
 
@@ -166,7 +175,7 @@ def sweep_orphans(root: Path, live: Manifest) -> int:
 
     Looks through all folders, where :func:`sweep` follows manifests. Returns how many went.
     """
-    kept = _kept(root, live)
+    kept, _ = _taken_leave(root, live)
     paths = {root / entry.path for manifest in kept for entry in manifest.files()}
     paths |= {manifest_path(root, manifest.generation) for manifest in kept}
     removed = 0
