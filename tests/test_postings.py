@@ -240,7 +240,7 @@ class TestUpkeep:
         stored = Postings(*mapped)
         assert_equal(merge([stored, stored]), build(documents * 2))
         assert_equal(take(stored, np.array([True, False, True])), build(documents[::2]))
-        assert containing([(0, stored)], ["words"], None).tolist() == [0, 1]
+        assert containing([(0, stored)], [["words"]], None).tolist() == [0, 1]
 
 
 @st.composite
@@ -264,7 +264,7 @@ class TestContaining:
             for slot, text in enumerate(documents)
             if (alive is None or alive[slot]) and wanted <= set(index_words(text))
         ]
-        found = containing(parts, words(title), alive)
+        found = containing(parts, [words(title)], alive)
         assert found.dtype == np.int64
         assert found.tolist() == expected
 
@@ -280,13 +280,21 @@ class TestContaining:
         for title in ("p", "p q", "q p r", "s r", "p q r s", "q s"):
             columns = ["pqrs".index(word) for word in title.split()]
             there = chosen[:, columns].all(axis=1) & (alive > 0)
-            found = containing(parts, title.split(), alive)
+            found = containing(parts, [title.split()], alive)
             assert found.tolist() == np.flatnonzero(there).tolist()
+
+    @given(masked(), st.lists(texts_of_words, max_size=6))
+    def test_several_groups_find_what_each_finds(self, case, titles: list[str]) -> None:
+        documents, cuts, alive = case
+        parts = [(a, build(documents[a:b])) for a, b in pairwise(cuts)]
+        each = [containing(parts, [words(title)], alive).tolist() for title in titles]
+        found = containing(parts, [words(title) for title in titles], alive)
+        assert found.tolist() == sorted({slot for slots in each for slot in slots})
 
     def test_a_title_of_stop_words(self) -> None:
         parts = [(0, build(["it was to be", "the who", "to be or not to be"]))]
-        assert containing(parts, words("To Be"), None).tolist() == [0, 2]
+        assert containing(parts, [words("To Be")], None).tolist() == [0, 2]
 
     def test_a_short_mask_is_refused(self) -> None:
         with pytest.raises(ValueError, match="a mask of 1 slots, of 2 or more"):
-            containing([(0, build(["a", "a"]))], ["a"], np.ones(1, np.uint8))
+            containing([(0, build(["a", "a"]))], [["a"]], np.ones(1, np.uint8))

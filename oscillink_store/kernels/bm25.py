@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["intersect", "look_up", "score"]
+__all__ = ["intersect_groups", "look_up", "score"]
 
 Uint8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
@@ -201,4 +201,27 @@ def intersect(
         if everywhere:
             out[found] = first + row
             found += 1
+    return found
+
+
+@kernel("int64(const int32[::1], const uint8[::1], int64[::1], const int64[::1],"
+        " const int64[::1], int64, int64[::1])")  # fmt: skip
+def intersect_groups(
+    rows: Int32,
+    alive: Uint8,
+    cursors: Int64,
+    highs: Int64,
+    ends: Int64,
+    first: int,
+    out: Int64,
+) -> int:
+    """Do :func:`intersect` for groups of lists one after another; return how many rows it found.
+
+    Group g consists of the lists up to ``ends[g]``; ``out`` has room for the first of each.
+    """
+    found, start = 0, 0
+    for group in range(ends.shape[0]):
+        end = ends[group]
+        found += intersect(rows, alive, cursors[start:end], highs[start:end], first, out[found:])
+        start = end
     return found

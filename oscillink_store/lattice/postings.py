@@ -327,32 +327,38 @@ def _ranges(
 
 
 def containing(
-    parts: Sequence[tuple[int, Postings]], words: Sequence[str], alive: Uint8 | None
+    parts: Sequence[tuple[int, Postings]], groups: Sequence[Sequence[str]], alive: Uint8 | None
 ) -> Int64:
-    """Find the anchors alive whose text holds all ``words``, in any order.
+    """Find the anchors alive whose text holds all words of one of the ``groups``, in any order.
 
     The words are such as :func:`.words.words` gives; accents do not matter. Every text in
-    which they stand is found, hence all texts if there are no words.
+    which they stand is found, hence all texts if a group has no words.
 
     Returns:
-        Slots (m,), ascending.
+        Slots (m,), ascending, each once.
 
     Raises:
         ValueError: ``alive`` covers fewer slots than the parts.
 
     """
-    keys = np.unique(_cut([_unaccented(word) for word in words]).keys)
+    cut = _cut([" ".join(map(_unaccented, words)) for words in groups])
+    counts = np.diff(cut.ends, prepend=0)
     found = [np.empty(0, np.int64)]
-    if len(keys) == 0:
+    if (counts == 0).any():
         for first, part in parts:
             there = np.ones(len(part.lengths), np.uint8)
             mask = there if alive is None else _of_part(alive, first, part)
             found.append(first + np.flatnonzero(mask))
         return np.concatenate(found)
+    keys, each = np.unique(cut.keys, return_inverse=True)
+    group = np.repeat(np.arange(len(groups)), counts)
     for first, part, lows, highs in _ranges(parts, keys, None)[0]:
-        order = np.argsort(highs - lows, kind="stable")
-        lows, highs = lows[order], highs[order]
-        out = np.empty(highs[0] - lows[0], np.int64)
-        m = bm25.intersect(part.rows, _of_part(alive, first, part), lows, highs, first, out)
-        found.append(out[:m])
+        # the shortest list of a group comes first
+        order = np.lexsort(((highs - lows)[each], group))
+        starts, stops = lows[each[order]], highs[each[order]]
+        shortest = (stops - starts)[cut.ends - counts]
+        out = np.empty(int(shortest.sum()), np.int64)
+        mask = _of_part(alive, first, part)
+        m = bm25.intersect_groups(part.rows, mask, starts, stops, cut.ends, first, out)
+        found.append(np.unique(out[:m]))
     return np.concatenate(found)

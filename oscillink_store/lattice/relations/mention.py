@@ -198,8 +198,7 @@ def _candidates(change: Change, titles: Titles, held: TitleAnchors, opened: Mark
     if len(lines) * _TEXTS_PER_LOOKUP >= np.count_nonzero(settled):
         return np.flatnonzero(settled)
     postings = change.corpus.indices("words")
-    found = [containing(postings, line.split(), settled) for line in lines]
-    texts = distinct(np.concatenate([np.empty(0, np.int64), *found]))
+    texts = containing(postings, [line.split() for line in lines], settled)
     # their words may be anywhere: keep the texts where they make up a title
     index = key_index(line_keys(lines), np.arange(len(lines)))
     kept = [np.empty(0, np.int64)]
