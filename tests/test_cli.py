@@ -77,7 +77,9 @@ def _fails(run: Run, *pieces: str, code: int = 1) -> None:
 
 
 def test_every_command_has_help_with_an_example(cli: Callable[..., Run]) -> None:
-    assert COMMANDS == ["demo", "ingest", "search", "sql", "stats", "verify"]
+    assert COMMANDS == [
+        "delete", "demo", "ingest", "jobs", "maintain", "search", "sql", "stats", "tag", "verify",
+    ]  # fmt: skip
     overview = cli("--help")
     for name in COMMANDS:
         assert name in overview.out
@@ -430,14 +432,14 @@ def test_verify_a_whole_store(cli: Callable[..., Run], filled: Path) -> None:
 
 
 def test_verify_a_damaged_store(cli: Callable[..., Run], filled: Path) -> None:
-    victim = next((filled / "segments").rglob("vectors.npy"))
+    victim = next((filled / "segments").rglob("moments.arrays"))
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
     victim.write_bytes(data)
     run = cli("verify", filled)
     assert run.code == 1
     assert run.out.startswith("damaged: ")
-    assert "vectors.npy" in run.out
+    assert "moments.arrays" in run.out
     document = cli("verify", filled, "--json")
     assert document.code == 1
     assert document.document["ok"] is False
@@ -449,7 +451,16 @@ def test_verify_a_damaged_store(cli: Callable[..., Run], filled: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("search", QUESTION), ("sql", "SELECT 1"), ("stats",), ("verify",)],
+    [
+        ("search", QUESTION),
+        ("sql", "SELECT 1"),
+        ("stats",),
+        ("verify",),
+        ("jobs",),
+        ("maintain",),
+        ("delete", "a"),
+        ("tag", "t"),
+    ],
     ids=lambda command: command[0],
 )
 @pytest.mark.parametrize("kind", ["missing", "empty folder", "other folder", "file"])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from oscillink_store.cli.console import bars, print_json, show
-from oscillink_store.cli.opening import open_existing
+from oscillink_store.cli.opening import open_existing, require_store
 
 __all__ = ["AsJson", "StorePath", "size", "stats", "verify"]
 
@@ -55,8 +55,12 @@ def verify(store: StorePath, as_json: AsJson = False) -> None:
 
     Ends with exit code 1 when anything is not what was written.
     """
-    with open_existing(store, read_only=True) as opened, bars() as progress:
-        report = opened.verify(progress)
+    # not opened first: a store without a whole generation left is to be looked at too
+    from oscillink_store.engine.verify import verify as verify_store
+
+    require_store(store)
+    with bars() as progress:
+        report = verify_store(store, progress)
     if as_json:
         print_json({"ok": report.ok, **asdict(report)})
     else:

@@ -27,7 +27,7 @@ def jobs(store: StorePath, as_json: AsJson = False) -> None:
         return
     from rich.table import Table
 
-    table = Table(title=str(store), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("job", style="bold")
     table.add_column("run", justify="right")
     table.add_column("state")
@@ -53,7 +53,8 @@ def print_job(report: "JobReport", store: str, rejected: Any) -> None:
     title = f"{store}, job {report.name}, run {report.run}, generation {report.generation}"
     if report.resumed:
         title += " (went on where it was interrupted)"
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    show(title, style="italic", wrap=False)
+    table = Table(show_header=False, box=None)
     table.add_column()
     table.add_column(justify="right")
     for name in (*_COUNTS, "batches"):

@@ -11,7 +11,18 @@ if TYPE_CHECKING:
 
     from oscillink_store.engine.store import Store
 
-__all__ = ["open_existing"]
+__all__ = ["open_existing", "require_store"]
+
+
+def require_store(path: Path) -> None:
+    """Raise NotAStoreError where there is no store."""
+    from oscillink_store.storage.manifest import is_store
+
+    if not is_store(path):
+        raise NotAStoreError(
+            f"{path}: there is no store here: check the path, or fill a new one with "
+            f"oscillink-store ingest {path} SOURCE"
+        )
 
 
 def open_existing(path: Path, *, read_only: bool = False, embedder: str | None = None) -> Store:
@@ -23,13 +34,8 @@ def open_existing(path: Path, *, read_only: bool = False, embedder: str | None =
 
     """
     from oscillink_store.engine.store import connect
-    from oscillink_store.storage.manifest import is_store
 
-    if not is_store(path):
-        raise NotAStoreError(
-            f"{path}: there is no store here: check the path, or fill a new one with "
-            f"oscillink-store ingest {path} SOURCE"
-        )
+    require_store(path)
     try:
         return connect(path, embedder=embedder, read_only=read_only)
     except ReadOnlyError as error:
