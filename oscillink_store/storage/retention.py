@@ -7,6 +7,7 @@ by the writer.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Iterator, Set
@@ -26,7 +27,7 @@ from oscillink_store.storage.manifest import (
 from oscillink_store.storage.segments import FOLDER
 from oscillink_store.storage.tables import VERSION_HINT
 
-__all__ = ["pinned", "remove_tag", "sweep", "sweep_orphans", "tag", "tags"]
+__all__ = ["pinned", "remove_tag", "sweep", "sweep_orphans", "tag", "tags", "untag_after"]
 
 _TAGS, _PINS = "tags", "pins"
 _TAG_NAME = re.compile(r"[\w][\w.+=@-]{0,127}")
@@ -42,13 +43,26 @@ def tags(root: Path) -> dict[str, int]:
     """
     found = {}
     for path in sorted((root / _TAGS).glob("[!.]*")):
-        try:
-            found[path.name] = int(path.read_text(encoding="ascii"))
-        except ValueError as error:
-            raise IntegrityError(
-                f"{path} names no generation: remove the tag, or restore the folder from a backup"
-            ) from error
+        with suppress(FileNotFoundError):  # given up meanwhile
+            found[path.name] = _tagged(path)
     return found
+
+
+def _tagged(path: Path) -> int:
+    content = path.read_bytes()
+    number = content.partition(b" ")[0]
+    if not number.isdigit() or content != _content(path.name, int(number)):
+        raise IntegrityError(
+            f"{path} is not what was written: remove the tag with untag, or restore the folder "
+            "from a backup"
+        )
+    return int(number)
+
+
+def _content(name: str, generation: int) -> bytes:
+    """What a tag's file holds: a bit that flips must not make it name another generation."""
+    check = hashlib.sha256(f"{name} {generation}".encode()).hexdigest()
+    return f"{generation} {check}\n".encode()
 
 
 def tag(root: Path, name: str, generation: int) -> None:
@@ -65,7 +79,7 @@ def tag(root: Path, name: str, generation: int) -> None:
     with disk_errors(root, "the tag"):
         (root / _TAGS).mkdir(exist_ok=True)
         sync_directory(root)
-        replace_durably(root / _TAGS / name, f"{generation}\n".encode())
+        replace_durably(root / _TAGS / name, _content(name, generation))
 
 
 def remove_tag(root: Path, name: str) -> None:
@@ -74,11 +88,20 @@ def remove_tag(root: Path, name: str) -> None:
     Raises:
         MissingError: there is no such tag.
     """
-    if name not in tags(root):
-        raise MissingError(f"tag {name!r} is not in {root}: it has {sorted(tags(root)) or 'none'}")
+    names = sorted(path.name for path in (root / _TAGS).glob("[!.]*"))
+    if name not in names:
+        raise MissingError(f"tag {name!r} is not in {root}: it has {names or 'none'}")
     with disk_errors(root, "removing the tag"):
         (root / _TAGS / name).unlink()
         sync_directory(root / _TAGS)
+
+
+def untag_after(root: Path, generation: int) -> None:
+    """Give up the tags of later generations, as a repair does with these themselves."""
+    for path in sorted((root / _TAGS).glob("[!.]*")):
+        with suppress(IntegrityError):
+            if _tagged(path) > generation:
+                remove_tag(root, path.name)
 
 
 @contextmanager
@@ -119,10 +142,13 @@ def _pins(root: Path) -> set[int]:
 
 
 def _kept(root: Path, live: Manifest) -> list[Manifest]:
-    """The manifests of every generation that stays."""
-    wanted = {live.generation, *tags(root).values(), *_pins(root)}
+    """The manifests of every generation that stays: none that a repair has given up."""
     older = sorted(g for g in manifests_on_disk(root) if g < live.generation)
-    wanted.update(older[-_BEFORE:])
+    try:
+        tagged = set(tags(root).values())
+    except IntegrityError:  # a tag that cannot be read may name any of them
+        tagged = set(older)
+    wanted = {g for g in tagged | _pins(root) if g < live.generation} | set(older[-_BEFORE:])
     kept = [live]
     for generation in sorted(wanted - {live.generation}):
         with suppress(MissingError, StoreError):  # a damaged one keeps nothing
@@ -144,9 +170,9 @@ def _taken_leave(root: Path, live: Manifest) -> tuple[list[Manifest], list[Manif
         # a damaged one is an orphan for sweep_orphans
         with suppress(OSError, StoreError, MissingError):
             if generation not in staying:
-                content = path.read_bytes(), read_manifest(root, generation)
+                leaving = path.read_bytes(), read_manifest(root, generation)
                 path.unlink()
-                gone[generation] = content
+                gone[generation] = leaving
     for generation in _pins(root) & gone.keys():  # pinned just now
         content, manifest = gone.pop(generation)
         manifest_path(root, generation).write_bytes(content)
