@@ -70,7 +70,8 @@ def test_by_ids(store: osc.Store, tmp_path: Path) -> None:
     edges = store.edges()
     assert gone.isdisjoint(edges["source"].to_pylist() + edges["target"].to_pylist())
     assert store.verify().problems == ()
-    with rebuilt(tmp_path / "b.osc", [row for row in rows(0, 30) if row["id"] not in gone]) as fresh:
+    kept = [row for row in rows(0, 30) if row["id"] not in gone]
+    with rebuilt(tmp_path / "b.osc", kept) as fresh:
         assert content(store.path) == content(fresh.path)
         same_answers(store, fresh)
 
