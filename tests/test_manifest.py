@@ -137,7 +137,7 @@ class TestDamage:
                 assert (store.generation, len(store)) == (1, 8)
         path.unlink()
         with (
-            pytest.warns(IntegrityWarning, match=r"0000000002\.json is missing.*generation 1 "),
+            pytest.warns(IntegrityWarning, match=r"0000000002\.json.* is missing.*generation 1 "),
             osc.connect(folder) as store,
         ):
             assert (store.generation, len(store)) == (1, 8)
@@ -181,9 +181,9 @@ class TestDamage:
 
     def test_a_missing_manifest(self, folder: Path) -> None:
         manifest_path(folder, 1).unlink()
-        with pytest.raises(IntegrityError, match=r"0000000001\.json is missing: restore"):
+        with pytest.raises(IntegrityError, match=r"0000000001\.json.* is missing: restore"):
             read_current(folder)
-        with pytest.raises(IntegrityError, match=r"0000000001\.json is missing: restore"):
+        with pytest.raises(IntegrityError, match=r"0000000001\.json.* is missing: restore"):
             osc.connect(folder)
 
     def test_a_missing_current(self, folder: Path) -> None:
