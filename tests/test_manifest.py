@@ -188,10 +188,30 @@ class TestDamage:
 
     def test_a_missing_current(self, folder: Path) -> None:
         (folder / "CURRENT").unlink()
-        with pytest.raises(NotAStoreError, match="no CURRENT"):
-            osc.connect(folder)
-        with pytest.raises(NotAStoreError, match="no CURRENT"):
+        with pytest.raises(IntegrityError, match="CURRENT is missing: restore the folder"):
             read_current(folder)
+        with pytest.warns(IntegrityWarning, match="CURRENT is missing.*generation 1 "):
+            store = osc.connect(folder, read_only=True)
+        with store:
+            assert store.search("word3", k=1).ids == ["r3"]
+        shutil.rmtree(folder / "manifests")
+        with pytest.raises(IntegrityError, match="CURRENT is missing: restore"):
+            read_current(folder)
+        with (
+            pytest.warns(IntegrityWarning, match="CURRENT is missing.*generation 1 "),
+            osc.connect(folder) as store,
+        ):
+            assert (store.generation, len(store)) == (1, 8)
+            assert store.maintain(repair=True).repaired == 1
+        assert read_current(folder).statistics["anchors"] == 8
+
+    def test_a_missing_current_of_a_creation_that_was_cut_off(self, tmp_path: Path) -> None:
+        osc.connect(tmp_path / "t.osc").close()
+        (tmp_path / "t.osc" / "CURRENT").unlink()
+        with pytest.raises(NotAStoreError, match="no CURRENT"):
+            read_current(tmp_path / "t.osc")
+        with osc.connect(tmp_path / "t.osc") as store:
+            assert len(store) == 0
 
 
 def example(generation: int) -> Manifest:

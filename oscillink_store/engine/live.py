@@ -18,6 +18,7 @@ from oscillink_store.errors import (
 )
 from oscillink_store.storage.manifest import (
     CURRENT_NAME,
+    is_store,
     manifests_on_disk,
     read_current,
     read_manifest,
@@ -112,6 +113,8 @@ class Live:
         try:
             status = (self._root / CURRENT_NAME).stat()
         except OSError as error:
+            if is_store(self._root):  # a damaged one, which another generation stands in for
+                return 0, 0
             raise NotAStoreError(
                 f"{self._root} is no store any more, its {CURRENT_NAME} cannot be read "
                 f"({error.strerror}): restore the folder and connect again"

@@ -13,6 +13,7 @@ from oscillink_store.receipts.chain import fold_seal, verify_chains
 from oscillink_store.receipts.receipt import GENESIS, Receipt
 from oscillink_store.storage.manifest import Manifest, read_current
 from oscillink_store.storage.receipt_table import from_arrow
+from oscillink_store.storage.retention import tags
 from oscillink_store.storage.tables import open_table
 from oscillink_store.storage.trust import damage
 from oscillink_store.storage.wal import pending_receipts
@@ -46,6 +47,10 @@ def _verify(root: Path, report: Progress) -> VerifyReport:
     # ahead files come first, since what is folded meanwhile is then in the manifest.
     pending, problems = pending_receipts(root / "receipts")
     manifest = read_current(root)
+    try:
+        tags(root)
+    except IntegrityError as error:
+        problems.append(str(error))
     files = manifest.files()
     total = sum(entry.bytes for entry in files)
     read = 0

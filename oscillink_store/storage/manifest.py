@@ -190,7 +190,8 @@ def _text(values: Mapping[str, Any]) -> str:
 
 def is_store(root: Path) -> bool:
     """Whether the folder holds a store."""
-    return (root / CURRENT_NAME).is_file()
+    # what an interrupted creation leaves is the first manifest alone
+    return (root / CURRENT_NAME).is_file() or any(manifests_on_disk(root))
 
 
 def manifest_path(root: Path, generation: int) -> Path:
@@ -274,6 +275,10 @@ def _read_current(root: Path) -> Manifest:
             path = root / _MANIFEST_NAME.fullmatch(pointer["manifest"])[0]  # type: ignore[index]
             expected = pointer["sha256"]
         except FileNotFoundError as error:
+            if is_store(root):
+                raise IntegrityError(
+                    f"{current} is missing: restore the folder from a backup"
+                ) from error
             raise NotAStoreError(
                 f"{root} is not a store (it has no {CURRENT_NAME} file): pass the folder of a "
                 "store, or a path that does not exist yet to create one"
@@ -287,11 +292,22 @@ def _read_current(root: Path) -> Manifest:
         except FileNotFoundError as error:
             if attempt == 1:  # a commit may have replaced CURRENT and dropped the old manifest
                 continue
-            raise IntegrityError(f"{path} is missing: restore the folder from a backup") from error
+            raise IntegrityError(
+                f"{path}, which {current} names, is missing: restore the folder from a backup"
+            ) from error
         if hashlib.sha256(content).hexdigest() != expected:
             raise IntegrityError(
-                f"{path} is not what was written (checksum differs): "
+                f"{current} is damaged: restore the folder from a backup"
+                if _is_whole(content, path)
+                else f"{path} is not what was written (checksum differs): "
                 "restore the folder from a backup"
             )
         return Manifest.from_bytes(content, path)
     raise AssertionError("unreachable")
+
+
+def _is_whole(content: bytes, path: Path) -> bool:
+    try:
+        return Manifest.from_bytes(content, path).to_bytes() == content
+    except (IntegrityError, FormatError):
+        return False
