@@ -194,16 +194,16 @@ class TestDamage:
             store = osc.connect(folder, read_only=True)
         with store:
             assert store.search("word3", k=1).ids == ["r3"]
-        shutil.rmtree(folder / "manifests")
-        with pytest.raises(IntegrityError, match="CURRENT is missing: restore"):
-            read_current(folder)
         with (
             pytest.warns(IntegrityWarning, match="CURRENT is missing.*generation 1 "),
             osc.connect(folder) as store,
         ):
-            assert (store.generation, len(store)) == (1, 8)
             assert store.maintain(repair=True).repaired == 1
         assert read_current(folder).statistics["anchors"] == 8
+        (folder / "CURRENT").unlink()
+        shutil.rmtree(folder / "manifests")
+        with pytest.raises(NotAStoreError, match="no CURRENT"):
+            read_current(folder)
 
     def test_a_missing_current_of_a_creation_that_was_cut_off(self, tmp_path: Path) -> None:
         osc.connect(tmp_path / "t.osc").close()
