@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from oscillink_store.engine.key_set import Keys, KeySet, contained
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder
 from oscillink_store.engine.rows import Normalizer
-from oscillink_store.engine.source_arrow import BATCH_ROWS
 from oscillink_store.engine.source_refusals import Refusal
 from oscillink_store.engine.sources import Batch, Source, open_source
 from oscillink_store.errors import InputError, QueryError
@@ -37,7 +35,7 @@ from oscillink_store.storage.job_table import (
     job_lock,
     replaced,
 )
-from oscillink_store.storage.schemas import FIXED_COLUMNS, anchors_schema, conform, metadata_schema
+from oscillink_store.storage.schemas import anchors_schema, conform, metadata_schema
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["JobOptions", "run_job"]
@@ -81,20 +79,23 @@ def run_job(
     ledger: Ledger,
     live: Live,
     lock_timeout: float,
+    guard: AbstractContextManager[Any],
     progress: Progress | None,
 ) -> JobReport:
-    """Run a job to its end; see :meth:`oscillink_store.engine.store.Store.ingest_job`."""
+    """Run a job to its end; see :meth:`oscillink_store.engine.store.Store.ingest_job`.
+
+    ``guard`` is held with the writer's lock, batch by batch.
+    """
+
+    @contextmanager
+    def turn() -> Iterator[Writer]:
+        with guard, writing(root, ledger, live, lock_timeout) as writer:
+            yield writer
+
     started = time.perf_counter()
     with job_lock(root, options.name):
         snapshot = live.snapshot()
         fields = fields or snapshot.fields
-        for name in fields.facets:
-            if name in FIXED_COLUMNS:
-                raise InputError(
-                    f"Fields names {name!r} as a facet, which is no metadata column: correct the "
-                    "name",
-                    field=name,
-                )
         opened = open_source(source, fields, skip=options.on_error == "skip")
         run = _Run(
             opened,
@@ -102,7 +103,7 @@ def run_job(
             fields=fields,
             embedder=embedder,
             live=live,
-            writing=partial(writing, root, ledger, live, lock_timeout),
+            turn=turn,
             root=root,
             progress=progress or silent,
         )
@@ -144,7 +145,7 @@ class _Run:
         fields: Fields,
         embedder: Embedder | None,
         live: Live,
-        writing: Any,
+        turn: Callable[[], AbstractContextManager[Writer]],
         root: Path,
         progress: Progress,
     ) -> None:
@@ -153,7 +154,7 @@ class _Run:
         self._fields = fields
         self._given_embedder = embedder
         self._live = live
-        self._writing = writing
+        self._turn = turn
         self._root = root
         self._progress = progress
         snapshot = live.snapshot()
@@ -189,19 +190,14 @@ class _Run:
         resumed = bool(self._history.done)
         with closing(self._side):
             total = self._source.rows if self._progress is not silent else None
-            complete = False
+            self._look_at_columns()
             for pieces in _chunks(self._source, self._position, self._options.batch):
                 self._take(pieces)
                 self._progress("read", self._position, total)
-                if not complete and self._position >= BATCH_ROWS:
-                    self._normalizer.finish()
-                    complete = True
             if not self._position:
                 raise InputError(
                     f"{self._source.name} has no rows: give a source with at least one"
                 )
-            if not complete:
-                self._normalizer.finish()
             withheld = self._end()
         return JobReport(
             name=self._options.name,
@@ -213,6 +209,16 @@ class _Run:
             seconds=time.perf_counter() - started,
             **{name: getattr(self._whole, name) for name in _NUMBERS if name != "illegible"},
         )
+
+    def _look_at_columns(self) -> None:
+        """Refuse a source whose first rows lack a column that is named for the first time.
+
+        All rows are not known before the first of them are committed.
+        """
+        first = None if self._history.done else self._source.peek()
+        if first is not None:
+            rows = f"none of the first {first.data.num_rows} rows of {first.source}"
+            self._normalizer.require_columns(first.data.schema.names, rows)
 
     # a batch
 
@@ -227,13 +233,13 @@ class _Run:
             snapshot = self._live.snapshot()
             batch = compare(snapshot, table)
             if batch.changes or set(self._fields.facets) != set(snapshot.fields.facets):
-                with self._writing() as writer:
+                with self._turn() as writer:
                     # held against what is live now that nobody else writes
                     self._commit(writer, compare(writer.snapshot, table))
                 return
             self._pending.unchanged += batch.unchanged
         if self._pending.rows >= _QUIET_ROWS:
-            with self._writing() as writer:
+            with self._turn() as writer:
                 self._commit(writer, None)
 
     def _normalized(self, piece: Batch) -> list[pa.Table]:
@@ -270,7 +276,7 @@ class _Run:
         self._side.write(piece.source, piece.row + index, refusal)
         self._pending.rejected += 1
         data = refusal.data
-        value = data.get(self._fields.id) if isinstance(data, dict) else None
+        value = data.get(self._fields.id) if isinstance(data, Mapping) else None
         if isinstance(value, str | int) and not isinstance(value, bool):
             key = keys_of([str(value)])
             self._spared.add(key)
@@ -365,7 +371,7 @@ class _Run:
         doomed = self._doomed() if self._options.sync else np.empty(0, np.uint64)
         withheld, deleted = 0, 0
         while True:
-            with self._writing() as writer:
+            with self._turn() as writer:
                 snapshot = writer.snapshot
                 slots = np.empty(0, np.int64)
                 if len(doomed):

@@ -24,7 +24,7 @@ position stay as metadata too, unless their names are fixed ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -159,20 +159,30 @@ class Normalizer:
         Raises:
             InputError: a column that was named explicitly stands in no row.
         """
+        self.require_columns(())
+        return self._metadata
+
+    def require_columns(self, names: Collection[str], rows: str = "no row") -> None:
+        """Refuse when a column that was named explicitly is neither known yet nor among these.
+
+        Raises:
+            InputError: it is missing; ``rows`` says from where.
+        """
         for name, part in self._awaited.items():
-            raise InputError(
-                f"no row has a column {name!r}, which Fields names as {part}: correct the name "
-                "or add the column",
-                field=name,
-            )
-        for name in self._fields.facets:
-            if name in self._facets and name not in self._metadata.names:
+            if name not in names:
                 raise InputError(
-                    f"no row has a metadata column {name!r}, which Fields names as a facet: "
+                    f"{rows} has a column {name!r}, which Fields names as {part}: correct the "
+                    "name or add the column",
+                    field=name,
+                )
+        for name in self._fields.facets:
+            known = name in self._metadata.names or (name in names and name not in FIXED_COLUMNS)
+            if name in self._facets and not known:
+                raise InputError(
+                    f"{rows} has a metadata column {name!r}, which Fields names as a facet: "
                     "correct the name or add the column",
                     field=name,
                 )
-        return self._metadata
 
     def _metadata_of(
         self,

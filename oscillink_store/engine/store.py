@@ -263,26 +263,29 @@ class Store(Reader):
         """
         from oscillink_store.engine.jobs import JobOptions, run_job
 
+        options = JobOptions(
+            name=name,
+            sync=sync,
+            batch=batch,
+            on_error=on_error,
+            rejected=None if rejected is None else Path(rejected),
+        )
         with self._writing("ingest"):
-            options = JobOptions(
-                name=name,
-                sync=sync,
-                batch=batch,
-                on_error=on_error,
-                rejected=None if rejected is None else Path(rejected),
-            )
-            report = run_job(
-                self.path,
-                source,
-                options,
-                fields=fields or self._fields,
-                embedder=self._embedder,
-                ledger=self.ledger,
-                live=self._live,
-                lock_timeout=self._lock_timeout,
-                progress=progress,
-            )
-            self._fields = fields or self._fields
+            wanted = fields or self._fields
+        # other threads write between batches, as other processes do
+        report = run_job(
+            self.path,
+            source,
+            options,
+            fields=wanted,
+            embedder=self._embedder,
+            ledger=self.ledger,
+            live=self._live,
+            lock_timeout=self._lock_timeout,
+            guard=self._ingesting,
+            progress=progress,
+        )
+        self._fields = wanted
         return report
 
     def delete(
