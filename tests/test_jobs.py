@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,13 +175,28 @@ class TestRuns:
         self, make_store: Callable[..., osc.Store], tmp_path: Path
     ) -> None:
         store, other = make_store(), make_store()
+        threads = []
 
         def write_too(stage: str, done: int, total: int | None) -> None:
-            other.ingest([{"id": f"other{stage}{done}", "text": "of another writer"}])
+            other.ingest([{"id": f"process {stage} {done}", "text": "of another writer"}])
+            row = {"id": f"thread {stage} {done}", "text": "of another thread"}
+            threads.append(threading.Thread(target=store.ingest, args=([row],)))
+            threads[-1].start()
+            threads[-1].join(10)
+            assert not threads[-1].is_alive()
 
         store.ingest_job(numbered(6), name="j", batch=2, progress=write_too)
-        assert len(store) == 6 + 4
+        assert len(threads) == 4
+        assert len(store) == 6 + 2 * 4
         assert store.verify().ok
+
+    def test_a_source_of_bad_rows_only(self, make_store: Callable[..., osc.Store]) -> None:
+        store = make_store()
+        rows = [{"id": f"r{i}", "text": ""} for i in range(5)]
+        report = store.ingest_job(rows, name="j", batch=2, on_error="skip", sync=True)
+        assert counts(report) == (0, 0, 0, 0, 5)
+        assert (len(store), store.jobs()[0].finished) == (0, True)
+        assert store.ingest_job(numbered(5), name="j").added == 5
 
     def test_a_new_fields_setting_alone_is_committed(
         self, make_store: Callable[..., osc.Store]
@@ -195,8 +211,15 @@ class TestRuns:
         rows = [*numbered(3), *numbered(2, 3, who="Ann")]
         store.ingest_job(rows, name="j", batch=2, fields=osc.Fields(facets=["who"]))
         assert store.to_arrow(["who"])["who"].to_pylist() == [None] * 3 + ["Ann"] * 2
-        with pytest.raises(InputError, match="'speaker'"):
-            store.ingest_job(numbered(3), name="k", fields=osc.Fields(facets=["speaker"]))
+        generation = store.generation
+        for wrong, name in (
+            (osc.Fields(facets=["speaker"]), "speaker"), (osc.Fields(title="head"), "head"),
+            (osc.Fields(facets=["text"]), "text"),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match="first 3 rows") as caught:
+                store.ingest_job(numbered(3), name="k", fields=wrong)
+            assert caught.value.field == name
+        assert store.generation == generation
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -681,7 +704,7 @@ def _killed_until_done(root: Path, source: Path, side: Path, run: int) -> int:
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    rows = numbered(1500)
+    rows = numbered(1000)
     vectors = rng.standard_normal((len(rows), 8)).round(3)
     for row, vector in zip(rows, vectors.tolist(), strict=True):
         row["vector"] = vector
