@@ -100,11 +100,11 @@ class Table:
         O(log N) times.
         """
         sizes = self.fragments
-        level = _LEAST_FRAGMENT
-        while level <= _LEVEL_FACTOR * max(sizes, default=0):
-            if sum(size < level for size in sizes) >= _MANY_FRAGMENTS:
+        below, level, many = 0, _LEAST_FRAGMENT, _MANY_FRAGMENTS
+        while below <= max(sizes, default=0):
+            if sum(below <= size < level for size in sizes) >= many:
                 return level
-            level *= _LEVEL_FACTOR
+            below, level, many = level, level * _LEVEL_FACTOR, _LEVEL_FACTOR
         return 0
 
     def row_ids(self, last: int | None = None) -> npt.NDArray[np.uint64]:
