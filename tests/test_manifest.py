@@ -194,10 +194,9 @@ class TestDamage:
             store = osc.connect(folder, read_only=True)
         with store:
             assert store.search("word3", k=1).ids == ["r3"]
-        with (
-            pytest.warns(IntegrityWarning, match="CURRENT is missing.*generation 1 "),
-            osc.connect(folder) as store,
-        ):
+        with pytest.warns(IntegrityWarning, match="CURRENT is missing.*generation 1 "):
+            store = osc.connect(folder)
+        with store:
             assert store.maintain(repair=True).repaired == 1
         assert read_current(folder).statistics["anchors"] == 8
         (folder / "CURRENT").unlink()
