@@ -422,6 +422,54 @@ class TestRejected:
         report = store.ingest_job(write(path, rows), name="j", batch=3)
         assert counts(report) == (4, 0, 0, 6, 0)
 
+    def test_bad_lines_in_many_blocks(
+        self,
+        make_store: Callable[..., osc.Store],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("oscillink_store.engine.source_jsonl._HEAD_BYTES", 300)
+        monkeypatch.setattr("oscillink_store.engine.source_jsonl._BLOCK_BYTES", 700)
+        lines = [json.dumps(row) for row in numbered(150)]
+        broken = {1: "{", 2: "7", 30: '{"id": "x"} {"id": "y"}', 31: "\\", 149: '{"id": 3'}
+        odd = {60: {"year": "?"}, 61: {"year": [1]}, 90: {"text": 5}, 120: {"year": 2**70}}
+        for place, line in broken.items():
+            lines[place] = line
+        for place, values in odd.items():
+            lines[place] = json.dumps(json.loads(lines[place]) | values)
+        lines.insert(100, "")  # a blank line is no row
+        path, side = tmp_path / "a.jsonl", tmp_path / "rejected.jsonl"
+        path.write_text("\n".join(lines))
+        store = make_store()
+        report = store.ingest_job(path, name="j", batch=40, on_error="skip", rejected=side)
+        bad = {*broken, *odd}
+        assert (report.added, report.rejected) == (150 - len(bad), len(bad))
+        assert {line["row"] for line in side_lines(side)} == bad
+        good = [row for i, row in enumerate(numbered(150)) if i not in bad]
+        assert content(store) == sorted(good, key=lambda row: row["id"])
+
+    def test_bad_objects(self, make_store: Callable[..., osc.Store], tmp_path: Path) -> None:
+        rows: list[Any] = [
+            {"id": 1, "text": "whole numbers and text are both ids", "n": 1, "d": {}},
+            {"id": "b", "text": "a half", "n": 0.5},
+            "no dict",
+            {"id": "d", "text": "too large", "n": 2**70},
+            {"id": "e", "text": "not exact beside halves", "n": 2**53 + 1},
+            {"id": "f", "text": "of its own kind", "n": object()},
+            {"id": "g", "text": "\ud800"},
+            {"id": 8, "text": "fine", "n": 3},
+        ]
+        side = tmp_path / "rejected.jsonl"
+        store = make_store()
+        report = store.ingest_job(iter(rows), name="j", on_error="skip", rejected=side)
+        assert (report.added, report.rejected) == (3, 5)
+        assert store.to_arrow(["id", "n"]).to_pylist() == [
+            {"id": "1", "n": 1.0}, {"id": "b", "n": 0.5}, {"id": "8", "n": 3.0},
+        ]  # fmt: skip
+        assert {line["row"]: line["field"] for line in side_lines(side)} == {
+            2: None, 3: "n", 4: "n", 5: "n", 6: "text",
+        }  # fmt: skip
+
     def test_bad_csv_records(self, make_store: Callable[..., osc.Store], tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_bytes(
