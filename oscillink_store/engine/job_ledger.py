@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from oscillink_store.engine.key_set import Keys
 from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import IntegrityError
 from oscillink_store.lattice.keyindex import find
 from oscillink_store.model import Fields, JobStatus
 from oscillink_store.storage.job_table import JOBS, JobRow, read
@@ -31,9 +32,19 @@ class History:
     earlier: Keys
 
 
-def history(snapshot: Snapshot, job: str, identity: str | None) -> History:
+def _rows(latest: Callable[[], Snapshot], job: str | None, *, keys: bool) -> list[JobRow]:
+    while True:
+        snapshot = latest()
+        try:
+            return read(snapshot.table(JOBS), job, keys=keys)
+        except IntegrityError:
+            if latest() is snapshot:  # else a writer has taken files away meanwhile
+                raise
+
+
+def history(latest: Callable[[], Snapshot], job: str, identity: str | None) -> History:
     """Read the ledger about a job that is about to run over a source of this identity."""
-    rows = read(snapshot.table(JOBS), job)
+    rows = _rows(latest, job, keys=True)
     newest = max((row.run for row in rows), default=0)
     last = [row for row in rows if row.run == newest]
     goes_on = (
@@ -70,9 +81,9 @@ def slots_of_keys(snapshot: Snapshot, keys: Keys) -> npt.NDArray[np.int64]:
     return np.unique(slots)
 
 
-def statuses(snapshot: Snapshot) -> list[JobStatus]:
+def statuses(latest: Callable[[], Snapshot]) -> list[JobStatus]:
     """The newest run of every job, by name."""
-    rows = read(snapshot.table(JOBS), keys=False)
+    rows = _rows(latest, None, keys=False)
     found = []
     for job in sorted({row.job for row in rows}):
         mine = [row for row in rows if row.job == job]

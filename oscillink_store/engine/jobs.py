@@ -159,7 +159,7 @@ class _Run:
         self._progress = progress
         snapshot = live.snapshot()
         self._identity = job_ledger.identity_of(source.identity, fields)
-        self._history = job_ledger.history(snapshot, options.name, self._identity)
+        self._history = job_ledger.history(live.snapshot, options.name, self._identity)
         embedder = matching_embedder(root, snapshot.manifest, embedder)
         dimension = snapshot.manifest.dimension
         self._normalizer = Normalizer(

@@ -399,7 +399,7 @@ class Store(Reader):
         """The newest run of every ingest job, by name."""
         from oscillink_store.engine.job_ledger import statuses
 
-        return statuses(self.current())
+        return statuses(self.current)
 
     def receipts(self) -> pa.Table:
         """Every recorded receipt of every writer, folded or not, as an Arrow table."""
