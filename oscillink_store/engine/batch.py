@@ -104,13 +104,22 @@ def compare(snapshot: Snapshot, incoming: pa.Table) -> Batch:
     fresh = np.ones(incoming.num_rows, np.bool_)
     fresh[known[same]] = False
     return Batch(
-        fresh=incoming.filter(pa.array(fresh)),
+        fresh=_joined(incoming if fresh.all() else incoming.filter(pa.array(fresh))),
         replaced=np.sort(slots[known[~same]]),
         deleted=np.empty(0, np.int64),
         added=incoming.num_rows - len(known),
         updated=int((~same).sum()),
         unchanged=int(same.sum()),
     )
+
+
+def _joined(rows: pa.Table) -> pa.Table:
+    """The rows with their embeddings in one piece, of which arrays can be views."""
+    place = rows.schema.get_field_index("vector")
+    if place < 0 or rows.num_rows == 0:
+        return rows
+    column = pa.chunked_array([rows["vector"].combine_chunks()])
+    return rows.set_column(place, rows.schema.field(place), column)
 
 
 class Writer:

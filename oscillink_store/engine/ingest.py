@@ -49,8 +49,8 @@ def ingest(
         fields = fields or snapshot.fields
         embedder = matching_embedder(root, snapshot.manifest, embedder)
         with clock.stage("read"):
-            incoming = _read(source, fields, snapshot, embedder, report)
-        batch = compare(snapshot, incoming)
+            # what was read is not kept beside what is new in it
+            batch = compare(snapshot, _read(source, fields, snapshot, embedder, report))
         if not batch.changes and set(fields.facets) == set(snapshot.fields.facets):
             return report_of(snapshot.manifest, batch, clock, None)
         return writer.apply(batch, fields=fields, embedder=embedder, report=report, clock=clock)

@@ -324,4 +324,5 @@ def vectors_of(table: pa.Table, dimension: int) -> npt.NDArray[np.float32]:
     column = table["vector"]
     size = column.type.list_size
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.ascontiguousarray(np.concatenate(flat).reshape(-1, size), dtype=np.float32)
+    whole = flat[0] if len(flat) == 1 else np.concatenate(flat)
+    return np.ascontiguousarray(whole.reshape(-1, size), dtype=np.float32)
