@@ -52,7 +52,7 @@ STOP_WORDS = frozenset(
     "about above after again against at before below between by down during for from further in "
     "into of off on once out over through to under until up with "
     "and but or nor if because as while than so "
-    "not no only just now then here there too very".split()
+    "not no only just now then here there too very".split()  # noqa: SIM905 - easier to read
 )
 """Words too common in English to tell texts apart. They are indexed, for titles that consist
 of them, but neither count in the length of a text nor are looked for in a question."""
