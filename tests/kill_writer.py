@@ -152,9 +152,10 @@ class Countdown:
             return
         if arguments and isinstance(arguments[0], str | os.PathLike):
             path = Path(arguments[0]).absolute()
-            self.left -= path == self.root or self.root in path.parents
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if path == self.root or self.root in path.parents:
+                self.left -= 1
+                if self.left <= 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:

@@ -210,6 +210,19 @@ def test_every_file_of_the_live_generation(
 
 
 @pytest.mark.parametrize("how", DAMAGES)
+def test_every_file_of_the_only_generation(tmp_path: Path, how: str) -> None:
+    """There is nothing to fall back to, so the store is refused."""
+    original = tmp_path / "store.osc"
+    with open_store(original) as store:
+        store.ingest(rows(5, 1))
+    for number, name in enumerate(files_of(original)):
+        root = tmp_path / f"{number}.osc"
+        shutil.copytree(original, root)
+        DAMAGES[how](root / name)
+        assert check_opened(root, name, {1: (pa.table({}), [])}) is None
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_current_and_the_live_manifest(
     template: tuple[Path, Truth], damaged: Callable[..., Path], how: str
 ) -> None:

@@ -36,9 +36,7 @@ class Victim:
         """Start a writer and kill it after a while, or before a file operation of its."""
         seed = self.chance.random()
         command = [sys.executable, WRITER, self.root, self.journal, seed, operations]
-        with subprocess.Popen(
-            [*map(str, command), str(operations)], stdout=subprocess.PIPE
-        ) as child:
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
             if operations:
