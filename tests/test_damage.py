@@ -276,6 +276,10 @@ def test_bits_that_rot_without_a_new_time_are_found_by_a_verification(
             with open_store(root) as store:
                 problems = store.verify().problems
                 assert any(str(root / name) in problem for problem in problems), name
+                before = tree(root)
+                with pytest.raises(IntegrityError, match="restore"):
+                    store.maintain()  # would give what is wrong a checksum of its own
+                assert tree(root) == before
 
 
 def test_a_copied_store_is_read_once_and_trusted_from_then_on(

@@ -17,6 +17,7 @@ from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import publish, read_current
 from oscillink_store.storage.retention import sweep_orphans, untag_after
 from oscillink_store.storage.tables import TableChange
+from oscillink_store.storage.trust import require_whole
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["maintain"]
@@ -41,11 +42,11 @@ def maintain(
         writer = Writer(root, ledger, live, clean=clean)
         before = writer.snapshot
         report("fold", 0, None)
-        changes = []
-        if _is_loose(before):
-            changes.append(compact(before))
-        changes += _merged_tables(before)
-        if changes:
+        loose, changes = _is_loose(before), _merged_tables(before)
+        if loose or changes:
+            # what is written anew gets a checksum of its own, so nothing may be wrong with it
+            require_whole(root, before.manifest.files())
+            changes += [compact(before)] if loose else []
             report("commit", 0, None)
             writer.commit(changes)
         report("sweep", 0, None)

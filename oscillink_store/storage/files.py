@@ -41,7 +41,7 @@ _FORBIDDEN_WORDS = re.compile(
 )
 _DAMAGED_WORDS = re.compile(
     r"not found:|no such file|failed to fill whole buffer|file size is too small|"
-    r"failed to decode|invalid magic|os error \d+",
+    r"failed to decode|invalid magic|corrupt file|flat buffer|os error \d+",
     re.I,
 )
 # where in its sources Lance raised an error
