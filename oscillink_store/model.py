@@ -105,8 +105,8 @@ class Parameters:
         """Refuse values for which the system is not positive definite or has no meaning."""
         positive = ("anchor_term", "screening", "heat_time", "tolerance")
         whole = (
-            "knn_neighbors", "knn_power", "knn_exact_limit", "title_max_anchors", "title_min_length",
-            "shared_min_frequency", "shared_max_frequency", "dense_candidates",
+            "knn_neighbors", "knn_power", "knn_exact_limit", "title_max_anchors",
+            "title_min_length", "shared_min_frequency", "shared_max_frequency", "dense_candidates",
             "text_candidates", "text_matches", "sources", "evidence_floor_rank", "max_iterations",
         )  # fmt: skip
         for name, value in asdict(self).items():

@@ -733,7 +733,7 @@ def _killed_until_done(root: Path, source: Path, side: Path, run: int) -> int:
             assert child.stdout.readline() == b"ready\n"
             try:
                 # more and more patient, so that it ends on a machine of any speed
-                assert child.wait(moment.uniform(0.2, 0.7) * (1 + kills / 3)) == 0
+                assert child.wait(moment.uniform(0.05, 0.35) * (1 + kills / 3)) == 0
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
                 child.wait()

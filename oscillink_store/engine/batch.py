@@ -30,6 +30,7 @@ from oscillink_store.storage.commit import Change, commit
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import Manifest, read_current
 from oscillink_store.storage.schemas import conform, merge_metadata, metadata_schema
+from oscillink_store.storage.trust import require_whole
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["Batch", "Clock", "Progress", "Writer", "compare", "silent", "writing"]
@@ -180,7 +181,15 @@ class Writer:
         changes: Sequence[Change],
         before_swap: Callable[[Manifest], object] = lambda _: None,
     ) -> Manifest:
-        """Make the next generation live, folding receipts along when that is due."""
+        """Make the next generation live, folding receipts along when that is due.
+
+        Raises:
+            IntegrityError: a segment that is rewritten or built on is damaged.
+        """
+        segments = self.snapshot.manifest.segments
+        carried = {name for change in changes for name in change.carried() if name in segments}
+        # what is damaged must not be written again with a checksum of its own
+        require_whole(self.root, [segments[name] for name in sorted(carried)])
         self._ledger.rotate()
         fold = prepare_fold(self.root, self.snapshot.manifest)
         manifest = commit(

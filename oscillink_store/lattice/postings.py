@@ -38,7 +38,7 @@ K1, B = 1.2, 0.75
 
 STOP_WORDS = frozenset(
     # articles and determiners
-    "a an the this that these those some any each all both such same own "
+    "a an the this that these those some any each all both such same own "  # noqa: SIM905
     "other few more most "
     # pronouns; the words before and after an apostrophe
     "i me my myself we us our ours ourselves you your yours yourself yourselves he him his "
@@ -52,7 +52,7 @@ STOP_WORDS = frozenset(
     "about above after again against at before below between by down during for from further in "
     "into of off on once out over through to under until up with "
     "and but or nor if because as while than so "
-    "not no only just now then here there too very".split()  # noqa: SIM905 - easier to read
+    "not no only just now then here there too very".split()
 )
 """Words too common in English to tell texts apart. They are indexed, for titles that consist
 of them, but neither count in the length of a text nor are looked for in a question."""

@@ -51,6 +51,11 @@ class Change:
     row_ids: RowIds | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
+    def carried(self) -> set[str]:
+        """The segments whose content goes into new ones, or that are there no more."""
+        new = self.segments
+        return {*self.dropped, *new.arrays, *new.rows, *new.values}
+
 
 def create(root: Path, manifest: Manifest) -> None:
     """Make the folder a store whose first generation is ``manifest``, with no anchors."""
