@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from oscillink_store.engine.compact import compact
+from oscillink_store.engine.plan import MERGED
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.storage.manifest import read_current
 
@@ -35,6 +36,7 @@ def held(snapshot: Snapshot) -> dict[str, Any]:
         found["moments"] = tuple(part.tobytes() for part in snapshot.moments)
     found["facets"] = snapshot.facets
     found["statistics"] = dict(snapshot.manifest.statistics)
+    found["statistics"].pop(MERGED, None)  # tells of the way, not of what the store holds
     return found
 
 

@@ -94,11 +94,13 @@ def test_other_bytes_of_the_same_size_are_noticed(tmp_path: Path) -> None:
 
 
 def test_an_untouched_store_is_not_read(store: osc.Store, read: list[str]) -> None:
+    before = read_current(store.path)
     with osc.connect(store.path, read_only=True) as reader:
         reader.search("word3", where="n < 5")
         assert reader.to_arrow().num_rows == 16
-    store.ingest([{"id": "new", "text": "x", "n": 1}])
     assert read == []
+    store.ingest([{"id": "new", "text": "x", "n": 1}])  # of old files, what goes into new ones
+    assert set(read) <= {Path(entry.path).name for entry in before.segments.values()}
 
 
 def test_a_copied_folder_opens_without_a_word(

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from oscillink_store.engine import parts as tiers
 from oscillink_store.engine.plan import (
+    MERGED,
     NOT_IN_ROWS,
     TERMS_SCHEMA,
     Draft,
@@ -83,6 +84,7 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
             draft.tables[ANCHORS] = TableChange(rows=_table(part), overwrite=True)
             ids = ids[:0]
         draft.row_ids = RowIds(segment=arrays_name(0), before=ids)
+    draft.manifest["statistics"] = {**snapshot.manifest.statistics, MERGED: 0}
     if CORRECTIONS in snapshot.manifest.tables:
         draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
     return draft.finished()

@@ -345,7 +345,7 @@ class _Run:
         )
         if last:
             return replaced(writer.snapshot.table(JOBS), row)
-        return added(writer.snapshot.manifest, row)
+        return added(row)
 
     # the end of the source
 

@@ -44,10 +44,8 @@ def maintain(
         report("fold", 0, None)
         loose, changes = _is_loose(before), _merged_tables(before)
         if loose or changes:
-            # what is written anew gets a checksum of its own, so nothing may be wrong with it;
-            # the commit looks at the segments
-            tables = before.manifest.tables.values()
-            require_whole(root, [entry for table in tables for entry in table.files])
+            # what is written anew gets a checksum of its own, so nothing may be wrong with it
+            require_whole(root, before.manifest.files())
             changes += [compact(before)] if loose else []
             report("commit", 0, None)
             writer.commit(changes)

@@ -35,18 +35,22 @@ from oscillink_store.storage.schemas import anchors_schema, conform, merge_metad
 from oscillink_store.storage.segments import Segments
 from oscillink_store.storage.tables import TableChange
 
-__all__ = ["NOT_IN_ROWS", "TERMS_SCHEMA", "Draft", "near_name", "plan"]
+__all__ = ["MERGED", "NOT_IN_ROWS", "TERMS_SCHEMA", "Draft", "near_name", "plan"]
 
 Progress = Callable[[str, int, int | None], None]
 Slots = npt.NDArray[np.int64]
+
+MERGED = "records_merged"
+"""In the manifest's statistics: the records that commits have merged since the last fold."""
 
 # Columns of the anchors table that the rows segment leaves out: the vectors have a segment
 # of their own, and the full-text column repeats title and text.
 NOT_IN_ROWS = ("vector", "fulltext")
 
-# The lattice is folded when as many entries have changed as this share of its own, and no
-# sooner than at this number.
-_FOLD_SHARE = 0.25
+# The lattice is folded when as many entries have changed as this share of its own, or when the
+# records merged by all commits since the last fold are so many times its entries, which is
+# about what a fold costs; and no sooner than at this number.
+_FOLD_SHARE, _FOLD_EFFORT = 0.25, 4
 _FOLD_LEAST = 1 << 16
 
 TERMS_SCHEMA = pa.schema(
@@ -145,18 +149,17 @@ def plan(
             rows=appended if count else None,
             removed=snapshot.row_ids(removed) if len(removed) else None,
             overwrite=not snapshot.parts,  # no column of anchors that are gone is left
-            compact=_crowded(snapshot, ANCHORS),
         )
     if len(removed):
         dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
         draft.arrays["dead"] = {"slots": dead}
-    _add_records(draft, snapshot, records, terms, first + count)
+    merged = _add_records(draft, snapshot, records, terms, first + count)
     _add_arrivals(draft, snapshot, updated.near_log, after)
     _add_sums(draft, snapshot, vectors, removed)
     draft.values["facets"] = _facets(snapshot, fields, rows, removed)
     draft.manifest.update(
         statistics=_statistics(snapshot, change, part, terms, removed)
-        | {"knn": _audited(snapshot, updated.audit, parameters)},
+        | {"knn": _audited(snapshot, updated.audit, parameters), MERGED: merged},
         dimension=vectors.shape[1] if count else snapshot.manifest.dimension,
         embedder=embedder,
         fields=asdict(fields),
@@ -185,33 +188,32 @@ def _add_part(
     draft.arrays[near_name(start)] = tiers.joined_near([*last, (fresh.first, near)])._asdict()
 
 
-def _crowded(snapshot: Snapshot, name: str) -> int:
-    """Below how many rows fragments of a table are merged with this commit."""
-    table = snapshot.table(name)
-    return 0 if table is None else table.crowded()
-
-
 def _add_records(
     draft: Draft, snapshot: Snapshot, records: Records, terms: Terms, slots: int
-) -> None:
-    """Add corrections to the lattice, or fold them all into a new base."""
+) -> int:
+    """Add corrections to the lattice, or fold them all into a new base.
+
+    Returns how many records all commits since the last fold have merged.
+    """
     runs = snapshot.runs(CORRECTIONS)
     changed = sum(len(run.rows) for _, run in runs) + len(records.rows)
-    generation = snapshot.generation + 1
-    if changed > max(_FOLD_LEAST, _FOLD_SHARE * len(snapshot.base.indices)):
+    merged = int(snapshot.manifest.statistics.get(MERGED, 0)) + changed
+    generation, entries = snapshot.generation + 1, len(snapshot.base.indices)
+    if changed > max(_FOLD_LEAST, _FOLD_SHARE * entries) or (
+        merged > _FOLD_EFFORT * max(_FOLD_LEAST, entries)
+    ):
         graph = TypedGraph(snapshot.base, merge_runs([*(run for _, run in runs), records]))
         draft.arrays["lattice"] = graph.folded(slots)._asdict()
         draft.dropped |= {name for name, _ in runs}
         if CORRECTIONS in snapshot.manifest.tables:
             draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
-        return
+        return 0
     if len(records.rows):
         taken, run = tiers.tail_runs(runs, records)
         draft.dropped |= set(taken)
         draft.put_records(run_name(CORRECTIONS, generation), run)
-        draft.tables[CORRECTIONS] = TableChange(
-            rows=_term_rows(terms, generation), compact=_crowded(snapshot, CORRECTIONS)
-        )
+        draft.tables[CORRECTIONS] = TableChange(rows=_term_rows(terms, generation))
+    return merged
 
 
 def _term_rows(terms: Terms, generation: int) -> pa.Table:

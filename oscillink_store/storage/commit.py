@@ -7,18 +7,26 @@ leaves unreferenced files too, which the next writer removes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.errors import OscillinkError
-from oscillink_store.storage.files import disk_errors, sync_directory
-from oscillink_store.storage.manifest import Manifest, manifests_on_disk, publish, read_current
+from oscillink_store.storage.files import disk_errors, panics_as_errors, sync_directory
+from oscillink_store.storage.manifest import (
+    Manifest,
+    TableEntry,
+    manifests_on_disk,
+    publish,
+    read_current,
+)
 from oscillink_store.storage.retention import sweep, sweep_orphans
 from oscillink_store.storage.segments import Segments, write_segments
 from oscillink_store.storage.tables import OvertakenError, TableChange, write_table
@@ -26,6 +34,7 @@ from oscillink_store.storage.tables import OvertakenError, TableChange, write_ta
 __all__ = ["Change", "RowIds", "commit", "create"]
 
 ANCHORS = "anchors"
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,21 +134,47 @@ def _written(root: Path, draft: Manifest, changes: Sequence[Change]) -> Manifest
 
 
 def _write(root: Path, draft: Manifest, change: Change) -> Manifest:
-    tables = dict(draft.tables)
-    segments = change.segments
-    for name, table_change in change.tables.items():
-        before = tables.get(name)
-        written = write_table(root, name, before, table_change)
-        tables[name] = written.table.entry(root, before.files if before else ())
-        if name == ANCHORS and change.row_ids is not None:
-            segments = _with_row_ids(segments, change.row_ids, written.row_ids)
+    # Tables and segments are written beside each other: each mostly waits for the disk.
+    pending = {
+        name: _pool().submit(_write_table, root, name, draft.tables.get(name), table_change)
+        for name, table_change in change.tables.items()
+    }
+    last = None if change.row_ids is None else change.row_ids.segment
+    now, later = change.segments.parted(last)
+    try:
+        segments = write_segments(root, draft.generation, now)
+    finally:
+        wait(pending.values())  # nobody writes any more when an error is dealt with
+    tables = {name: future.result() for name, future in pending.items()}
+    if change.row_ids is not None:
+        later = _with_row_ids(later, change.row_ids, tables[ANCHORS].row_ids)
+        segments |= write_segments(root, draft.generation, later)
     kept = {name: entry for name, entry in draft.segments.items() if name not in change.dropped}
     return replace(
         draft,
-        tables=tables,
-        segments=kept | write_segments(root, draft.generation, segments),
+        tables={**draft.tables, **{name: done.entry for name, done in tables.items()}},
+        segments=kept | segments,
         **change.manifest,
     )
+
+
+class _WrittenTable(NamedTuple):
+    entry: TableEntry
+    row_ids: npt.NDArray[np.uint64]
+
+
+def _write_table(
+    root: Path, name: str, before: TableEntry | None, change: TableChange
+) -> _WrittenTable:
+    with panics_as_errors():
+        written = write_table(root, name, before, change)
+        entry = written.table.entry(root, before.files if before else ())
+    return _WrittenTable(entry, written.row_ids)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="oscillink-commit")
 
 
 def _with_row_ids(segments: Segments, which: RowIds, appended: npt.NDArray[np.uint64]) -> Segments:

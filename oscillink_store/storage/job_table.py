@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 
 from oscillink_store.errors import LockedError, QueryError
 from oscillink_store.storage.files import disk_errors
-from oscillink_store.storage.manifest import Manifest
 from oscillink_store.storage.tables import Table, TableChange
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
 JOBS = "jobs"
 _FOLDER = "jobs"
 _NAME = re.compile(r"\w[\w.+=@-]{0,127}")
-_MANY_FRAGMENTS = 32
 _KEYS = ("ids", "spared_ids")
 
 JOBS_SCHEMA = pa.schema(
@@ -128,11 +126,9 @@ def read(table: Table | None, job: str | None = None, *, keys: bool = True) -> l
     return sorted(rows, key=lambda row: (row.job, row.run, row.finished, row.batch))
 
 
-def added(manifest: Manifest, row: JobRow) -> TableChange:
-    """Write the row of a batch, merging the fragments of many."""
-    entry = manifest.tables.get(JOBS)
-    fragments = 0 if entry is None else sum("/data/" in file.path for file in entry.files)
-    return TableChange(rows=row.to_arrow(), compact=1 << 20 if fragments >= _MANY_FRAGMENTS else 0)
+def added(row: JobRow) -> TableChange:
+    """Write the row of a batch."""
+    return TableChange(rows=row.to_arrow())
 
 
 def replaced(table: Table | None, row: JobRow) -> TableChange:

@@ -13,7 +13,7 @@ import json
 import math
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ class Segments:
     arrays: Mapping[str, Arrays] = field(default_factory=dict)
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+
+    def parted(self, name: str | None) -> tuple[Segments, Segments]:
+        """All but the arrays of one name, and those alone."""
+        others = {key: arrays for key, arrays in self.arrays.items() if key != name}
+        own = {key: arrays for key, arrays in self.arrays.items() if key == name}
+        return replace(self, arrays=others), Segments(arrays=own)
 
 
 def write_segments(root: Path, generation: int, segments: Segments) -> dict[str, FileEntry]:

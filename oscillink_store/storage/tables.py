@@ -42,6 +42,7 @@ _ATTEMPTS = 5
 _MANY_FRAGMENTS, _LEAST_FRAGMENT, _LEVEL_FACTOR = 32, 1 << 10, 8
 _PREFIX = re.compile(r"^(?:Invalid user input|Schema error|LanceError\([^)]*\)|Error [a-z ]+): ")
 _INTERNAL = re.compile(r",? ?(_rowid|_rowaddr|_rowoffset|_row_\w+_at_version)(?=[,.\s]|$)")
+_NUMBERED = "anchors"
 VERSION_HINT = "latest_version_hint.json"
 """The one file of Lance that is written again and again, and only a hint."""
 
@@ -227,7 +228,8 @@ class TableChange:
 
     ``removed`` are row ids. ``rows`` have every column of the table, in its types; columns
     that it lacks are null in its older rows. ``overwrite`` makes ``rows`` all that there is,
-    whatever columns and types the table had. ``compact`` merges fragments of fewer rows.
+    whatever columns and types the table had. ``compact`` merges fragments of fewer rows;
+    without it small ones are merged once there are many of them.
     """
 
     rows: pa.Table | None = None
@@ -237,7 +239,7 @@ class TableChange:
 
 
 class Written(NamedTuple):
-    """A new version of a table, and the row ids of what was appended."""
+    """A new version of a table, and, of the anchors, the row ids of what was appended."""
 
     table: Table
     row_ids: npt.NDArray[np.uint64]
@@ -272,11 +274,12 @@ def write_table(root: Path, name: str, before: TableEntry | None, change: TableC
             dataset = lance.write_dataset(aligned, dataset, mode="append")
         appended = len(dataset.get_fragments()) - known
     # not through the shared session: this version is not live yet and may never be
-    row_ids = Table(path, dataset).row_ids(appended)
-    if change.compact:
+    written = Table(path, dataset)
+    row_ids = written.row_ids(appended) if name == _NUMBERED else np.empty(0, np.uint64)
+    if below := change.compact or written.crowded():
         require_trusted(root, before.files if before else ())  # damage would get a new checksum
-        _compact(dataset, change.compact)
-    written = Table(path, lance.dataset(str(path)))
+        _compact(dataset, below)
+        written = Table(path, lance.dataset(str(path)))
     written.drop_between(0 if before is None else before.version)
     return Written(written, row_ids)
 
