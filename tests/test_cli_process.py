@@ -103,6 +103,7 @@ def test_ctrl_c_ends_a_long_query(
     )
     while not begun.exists() and process.poll() is None:
         time.sleep(0.01)
+    time.sleep(0.5)  # between two statements DuckDB would not hear of it
     process.send_signal(signal.SIGINT)
     assert process.communicate() == (b"", b"error: interrupted\n")
     assert process.returncode == 130
