@@ -20,7 +20,7 @@ import numpy.typing as npt
 from oscillink_store.kernels.jit import kernel
 
 if TYPE_CHECKING:
-    from oscillink_store.kernels.lanes import code_products, float_at
+    from oscillink_store.kernels.code_lanes import code_products, float_at
 
 __all__ = [
     "Part",
@@ -141,7 +141,7 @@ def _push(scores: Float32, slots: Int64, held: int, score: np.float32, slot: int
 @kernel(
     "int64(const int64[:,::1], int64, int64, const int16[:,::1], const uint8[::1],"
     " int64[::1], int32[::1], float32[::1], int64[::1], float64[:,::1])",
-    using="oscillink_store.kernels.lanes",
+    using="oscillink_store.kernels.code_lanes",
 )
 def _scan(
     parts: Int64,
@@ -208,7 +208,7 @@ def _join(
     return held
 
 
-@kernel("float64(const int64[:,::1], const int64[::1])", using="oscillink_store.kernels.lanes")
+@kernel("float64(const int64[:,::1], const int64[::1])", using="oscillink_store.kernels.code_lanes")
 def _mean_scale(parts: Int64, slots: Int64) -> float:
     # Of slots in ascending order, so that the sum is always the same.
     part, total = 0, 0.0
