@@ -60,12 +60,12 @@ def relations_timed() -> Iterator[dict[str, float]]:
 
     originals = {name: module.update for name, module in RELATIONS.items()}
     for name, module in RELATIONS.items():
-        module.update = timed(name, module.update)  # type: ignore[attr-defined]
+        module.update = timed(name, module.update)
     try:
         yield seconds
     finally:
         for name, module in RELATIONS.items():
-            module.update = originals[name]  # type: ignore[attr-defined]
+            module.update = originals[name]
 
 
 def ingest_timed(store: osc.Store, rows: Any) -> dict[str, float]:

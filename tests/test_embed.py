@@ -343,8 +343,9 @@ def test_a_missing_package_is_named_with_its_extra(spec, package):
 
 
 def test_a_model2vec_model_is_loaded_by_name_once(tmp_path):
-    model2vec = pytest.importorskip("model2vec")
-    tokenizers = pytest.importorskip("tokenizers")
+    import model2vec
+    import tokenizers
+
     vocabulary = {"[UNK]": 0, "red": 1, "green": 2, "blue": 3}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -360,7 +361,6 @@ def test_a_model2vec_model_is_loaded_by_name_once(tmp_path):
 
 
 def test_a_model_that_cannot_be_loaded_is_an_embedder_error(tmp_path):
-    pytest.importorskip("model2vec")
     embedder = resolve(f"model2vec:{tmp_path / 'absent'}")
     with pytest.raises(EmbedderError, match=r"model2vec:.* failed on a batch"):
         embedder.embed(TEXTS)

@@ -130,16 +130,18 @@ class TestFormats:
         assert "the line went dead" in str(refusal(reader))
 
     def test_pandas_without_its_index(self) -> None:
-        pandas = pytest.importorskip("pandas")
-        frame = pandas.DataFrame(ROWS, index=range(100, 130))
+        import pandas as pd
+
+        frame = pd.DataFrame(ROWS, index=range(100, 130))
         frame["vector"] = [np.arange(3.0)] * len(ROWS)
         assert read(frame) == [{**row, "vector": [0.0, 1.0, 2.0]} for row in ROWS]
         frame["mixed"] = [1, "a"] * 15
         assert "mixed" in str(refusal(frame))
 
     def test_polars(self) -> None:
-        polars = pytest.importorskip("polars")
-        frame = polars.DataFrame(ROWS)
+        import polars as pl
+
+        frame = pl.DataFrame(ROWS)
         assert read(frame) == ROWS
         assert open_source(frame).rows == len(ROWS)
 
