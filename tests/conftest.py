@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cli_run import Run
 from hypothesis import HealthCheck, settings
 
 import oscillink_store as osc
+from oscillink_store.cli import main
 
 settings.register_profile(
     "default",
@@ -64,3 +67,19 @@ def store(make_store: Callable[..., osc.Store], rows: list[dict[str, object]]) -
     filled = make_store()
     filled.ingest(rows)
     return filled
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Run a command line in this process."""
+    handler = signal.getsignal(signal.SIGINT)
+
+    def run(*arguments: object) -> Run:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        signal.signal(signal.SIGINT, handler)  # or processes would be born deaf to it
+        out, err = capsys.readouterr()
+        return Run(int(end.value.code or 0), out, err)
+
+    return run

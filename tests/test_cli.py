@@ -2,50 +2,23 @@
 
 import io
 import json
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cli_run import Run
 
 import oscillink_store as osc
-from oscillink_store.cli import main
 from oscillink_store.cli.app import app
 
 QUESTION = "who owned The Collegian?"
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)
-
-
-class Run(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Run]]:
-    handler = signal.getsignal(signal.SIGINT)
-
-    def run(*arguments: object) -> Run:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Run(int(end.value.code or 0), out, err)
-
-    yield run
-    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

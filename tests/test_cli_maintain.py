@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
+from cli_run import Run
 
 import oscillink_store as osc
-from oscillink_store.cli import main
-
-
-class Run(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    handler = signal.getsignal(signal.SIGINT)
-
-    def run(*arguments: object) -> Run:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        signal.signal(signal.SIGINT, handler)  # or processes would be born deaf to it
-        out, err = capsys.readouterr()
-        return Run(int(end.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture
