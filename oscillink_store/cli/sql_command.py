@@ -1,6 +1,8 @@
 """``sql``: a store queried from DuckDB, in memory, in one go."""
 
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,22 +47,39 @@ def sql(
         statement = sys.stdin.read()
     with open_existing(store, read_only=read_only, embedder=embedder) as opened:
         con = duckdb.connect()
-        try:
-            attach(con, opened)
+
+        def run() -> None:
             relation = con.sql(statement)
             if as_json:
                 print_json([] if relation is None else run_sql(relation))
             elif relation is not None:
                 relation.show(max_width=width(), max_rows=rows)
+
+        try:
+            attach(con, opened)
+            _interruptible(con, run)
         except duckdb.Error as error:
             raise QueryError(_line(error)) from error
-        except RuntimeError as error:
-            # what DuckDB makes of Ctrl-C
-            if str(error) == "Query interrupted":
-                raise KeyboardInterrupt from error
-            raise
         finally:
             con.close()
+
+
+def _interruptible(con: "duckdb.DuckDBPyConnection", run: Callable[[], None]) -> None:
+    """Let Ctrl-C end the queries of ``run``.
+
+    A query in the main thread at times misses the signal, and every later one; an interrupt
+    from another thread reaches it. One that comes between two queries is forgotten, so it is
+    repeated until ``run`` has ended.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            while not running.done():
+                con.interrupt()
+                wait([running], timeout=0.05)
+            raise
 
 
 def run_sql(relation: "duckdb.DuckDBPyRelation") -> list[dict[str, Any]]:
