@@ -9,7 +9,7 @@ demo: .venv-demo/installed
 	.venv-demo/bin/oscillink-store demo
 
 test: .venv/installed lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist worksteal
 
 slow: .venv/installed
 	.venv/bin/python -m pytest -m slow

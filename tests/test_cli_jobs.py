@@ -53,7 +53,7 @@ def test_jobs_are_listed(cli: Callable[..., Run], tmp_path: Path) -> None:
     cli("ingest", store, path, "--job", "nightly")
     shown = cli("jobs", store)
     assert (shown.code, shown.err) == (0, "")
-    for piece in ("nightly", "finished", "rows read", "10"):
+    for piece in ("nightly", "finished", "read", "10"):
         assert piece in shown.out
     (job,) = cli("jobs", store, "--json").document
     assert (job["name"], job["finished"], job["unchanged"], job["position"]) == (

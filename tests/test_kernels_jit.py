@@ -239,7 +239,7 @@ def read_only(array: Any) -> Any:
         (2, np.array([4.0, 0.0, 4.0, 0.0])[::2]),
         (2, [4.0, 4.0]),
         (2, None),
-        (3, read_only(np.empty(2))),
+        (3, read_only(np.zeros(2))),
         (3, np.float64(1.0)),
     ],
     ids=str,

@@ -27,13 +27,15 @@ def jobs(store: StorePath, as_json: AsJson = False) -> None:
         return
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("job", style="bold")
-    table.add_column("run", justify="right")
-    table.add_column("state")
-    for heading in ("rows read", *_COUNTS):
-        table.add_column(heading, justify="right")
-    table.add_column("at")
+    # on 80 columns names and times may take two lines, and nothing is cut short
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("job", style="bold", overflow="fold")
+    table.add_column("run", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("read", justify="right", no_wrap=True)
+    for heading in _COUNTS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("at", min_width=10)
     for status in found:
         table.add_row(
             status.name,
