@@ -6,11 +6,12 @@ mathematics.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from oscillink_store.errors import InputError, QueryError
 
@@ -35,6 +36,7 @@ __all__ = [
     "JobStatus",
     "MaintenanceReport",
     "Parameters",
+    "Ranking",
     "SearchResult",
     "VerifyReport",
 ]
@@ -42,10 +44,11 @@ __all__ = [
 KERNEL_VERSION = 2
 """Raised whenever a change makes the same query give other bits."""
 
-PARAMETER_VERSION = 1
+PARAMETER_VERSION = 2
 """Raised whenever a field of :class:`Parameters` is added or changes its meaning."""
 
 Diffusion = Literal["screened", "heat"]
+Ranking = Literal["lattice", "hybrid", "dense", "text", "mmr"]
 Durability = Literal["sync", "batch", "off"]
 
 RELATIONS: tuple[str, ...] = ("next", "mention", "link", "shared", "knn")
@@ -53,6 +56,12 @@ RELATIONS: tuple[str, ...] = ("next", "mention", "link", "shared", "knn")
 
 RELATION_MASK, OUT, IN = 0x07, 0x40, 0x80
 """A byte of a stored entry: the relation's code, and whether its row points or is pointed at."""
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "diffusion": get_args(Diffusion),
+    "ranking": get_args(Ranking),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +102,9 @@ class Parameters:
     heat_time: float = 1.0
     gate_weight: float = 6.0
     evidence_floor_rank: int = 50
+    ranking: Ranking = "lattice"
+    mmr_fetch: int = 20
+    mmr_lambda: float = 0.5
     # settle
     anchor_term: float = 1.0
     coherence_term: float = 0.5
@@ -108,11 +120,12 @@ class Parameters:
             "knn_neighbors", "knn_power", "knn_exact_limit", "title_max_anchors",
             "title_min_length", "shared_min_frequency", "shared_max_frequency", "dense_candidates",
             "text_candidates", "text_matches", "sources", "evidence_floor_rank", "max_iterations",
+            "mmr_fetch",
         )  # fmt: skip
         for name, value in asdict(self).items():
-            if name == "diffusion":
-                if value not in ("screened", "heat"):
-                    raise QueryError(f"diffusion is {value!r}: use 'screened' or 'heat'")
+            if name in _CHOICES:
+                if value not in _CHOICES[name]:
+                    raise QueryError(f"{name} is {value!r}: use one of {', '.join(_CHOICES[name])}")
             elif isinstance(value, bool) or not isinstance(value, int | float):
                 raise QueryError(f"{name} is {value!r}: use a number")
             elif name in whole:
@@ -121,6 +134,9 @@ class Parameters:
             elif name == "knn_spares":
                 if not isinstance(value, int) or value < 0:
                     raise QueryError(f"{name} is {value!r}: use a whole number of at least 0")
+            elif name == "mmr_lambda":
+                if not 0.0 <= value <= 1.0:
+                    raise QueryError(f"mmr_lambda is {value!r}: use a number from 0 to 1")
             elif not 0.0 <= value < float("inf") or (name in positive and value <= 0.0):
                 bound = "positive" if name in positive else "zero or positive"
                 raise QueryError(f"{name} is {value!r}: it must be finite and {bound}")
@@ -160,6 +176,7 @@ class Fields:
     position: str = "position"
     links: str = "links"
     gate: str = "gate"
+    payload: str = "payload"
     facets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -167,7 +184,9 @@ class Fields:
         object.__setattr__(self, "facets", tuple(self.facets))
         if not isinstance(self.sequence, str):
             object.__setattr__(self, "sequence", tuple(self.sequence))
-        single = (self.id, self.text, self.title, self.vector, self.links, self.gate)
+        single = (
+            self.id, self.text, self.title, self.vector, self.links, self.gate, self.payload,
+        )  # fmt: skip
         for name in single:
             if single.count(name) > 1:
                 raise InputError(
@@ -185,9 +204,10 @@ class Hit:
     """One ranked anchor of a search result.
 
     ``score`` is what the ranking sorts by; ``evidence`` is z(cosine) + 0.4·z(BM25) with the
-    bonus of a named title; ``gate`` is the diffusion gate scaled to [0, 1] times the
-    anchor's stored trust; ``coherence`` is how far the anchor agrees with its neighbours in
-    the settled state, in [0, 1]; ``cosine`` is None when the query had no vector.
+    bonus of a named title; ``payload`` is the JSON object stored with it; ``gate`` is the
+    diffusion gate scaled to [0, 1] times the anchor's stored trust; ``coherence`` is how far the
+    anchor agrees with its neighbours in the settled state, in [0, 1]. These two are None in
+    rankings without the lattice, ``cosine`` is None when the query had no vector.
     """
 
     rank: int
@@ -196,9 +216,10 @@ class Hit:
     text: str
     title: str | None
     metadata: Mapping[str, Any]
+    payload: Mapping[str, Any] | None
     evidence: float
-    gate: float
-    coherence: float
+    gate: float | None
+    coherence: float | None
     cosine: float | None = None
 
 
@@ -226,7 +247,7 @@ class SearchResult:
         return [hit.id for hit in self.hits]
 
     def to_arrow(self) -> pa.Table:
-        """One row per hit in rank order; metadata columns stand behind the fixed ones."""
+        """One row per hit in rank order, payloads as JSON; metadata columns stand behind."""
         import pyarrow as pa
 
         fixed = ("rank", "score", "id", "text", "title", "evidence", "gate", "coherence", "cosine")
@@ -238,6 +259,8 @@ class SearchResult:
             name: pa.array([getattr(hit, name) for hit in self.hits], type_)
             for name, type_ in zip(fixed, types, strict=True)
         }
+        told = [None if hit.payload is None else json.dumps(hit.payload) for hit in self.hits]
+        columns["payload"] = pa.array(told, pa.string())
         names = dict.fromkeys(name for hit in self.hits for name in hit.metadata)
         for name in names:
             column = name if name not in columns else f"metadata.{name}"

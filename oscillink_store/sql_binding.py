@@ -73,11 +73,11 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
 
     ``q`` is text or a list of numbers, ``vector`` the embedding that goes with a text,
     ``filter`` a predicate as in :meth:`Store.search`. ``coherent_search`` has the columns id,
-    score, rank, text, title, evidence, gate, coherence, cosine, metadata and receipt, the hash
-    by which ``coherent_receipts`` (whose times are UTC) knows the search. ``metadata`` is a
-    STRUCT of the metadata columns that the store has now; attach again after an ingest that
-    brought further ones. Everything else follows the store by itself: each query sees the
-    generation that is live when it runs.
+    score, rank, text, title, evidence, gate, coherence, cosine, metadata, payload (as JSON) and
+    receipt, the hash by which ``coherent_receipts`` (whose times are UTC) knows the search.
+    ``metadata`` is a STRUCT of the metadata columns that the store has now; attach again after
+    an ingest that brought further ones. Everything else follows the store by itself: each query
+    sees the generation that is live when it runs.
 
     A cursor is a connection of its own and inherits neither macros nor views: attach to it
     too. The store stays open and alive as long as the connection has it; the embedder must
@@ -98,7 +98,10 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     if not isinstance(store, Store):
         raise QueryError(f"store is a {type(store).__name__}: call attach(con, store)")
     metadata = _metadata(store.current())
-    columns = [*_RANKED, *_DETAILS, ("metadata", metadata), ("receipt", pa.string())]
+    columns = [
+        *_RANKED, *_DETAILS, ("metadata", metadata), ("payload", pa.string()),
+        ("receipt", pa.string()),
+    ]  # fmt: skip
     search = f"__oscillink_search_{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}"
     with _attaching, con.cursor() as cursor:
         _register(cursor, "__oscillink_topk", _topk, _RANKED, "native")
@@ -271,7 +274,7 @@ def _table(
 ) -> Callable[..., pa.Array]:
     """The function behind ``coherent_search``: Arrow in and out, which keeps every type."""
     answer = pa.list_(pa.struct(columns))
-    values = attrgetter(*(name for name, _ in columns[:-1]))
+    values = attrgetter(*(name for name, _ in columns[:-2]))
     agreeing: WeakSet[Snapshot] = WeakSet()
 
     def search(*arguments: pa.ChunkedArray) -> pa.Array:
@@ -279,7 +282,13 @@ def _table(
         for number, q, vector, k, where in zip(*(a.to_pylist() for a in arguments), strict=True):
             store, text, psi = _asked(number, q, vector)
             result = store.search(text, vector=psi, k=k, where=where)
-            hits.append([(*values(hit), result.receipt.hash) for hit in result])
+            payloads = result.to_arrow()["payload"].to_pylist()
+            hits.append(
+                [
+                    (*values(hit), payload, result.receipt.hash)
+                    for hit, payload in zip(result, payloads, strict=True)
+                ]
+            )
             if (snapshot := store.current()) not in agreeing:
                 _check_metadata(snapshot, metadata)
                 agreeing.add(snapshot)

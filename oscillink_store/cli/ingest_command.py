@@ -94,6 +94,9 @@ def ingest(
         str | None, _column("links", "Ids it is linked to. [dim]\\[links][/dim]")
     ] = None,
     gate: Annotated[str | None, _column("gate", "Trust, 0 to 1. [dim]\\[gate][/dim]")] = None,
+    payload: Annotated[
+        str | None, _column("payload", "JSON objects, kept exactly. [dim]\\[payload][/dim]")
+    ] = None,
     facet: Annotated[
         list[str] | None,
         _column("facet", "Rows with the one value that a question names rise; may be repeated."),
@@ -109,7 +112,7 @@ def ingest(
     given = {
         "id": id_, "text": text, "title": title, "vector": vector,
         "sequence": tuple(sequence) if sequence else None, "position": position,
-        "links": links, "gate": gate, "facets": tuple(facet) if facet else None,
+        "links": links, "gate": gate, "payload": payload, "facets": tuple(facet) if facet else None,
     }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
     if job is None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import QueryError
+from oscillink_store.filters import Filter
 from oscillink_store.model import Parameters
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def build_query(
     vector: npt.ArrayLike | None,
     *,
     k: int,
-    where: str | None,
+    where: str | Filter | None,
     label: str | None,
     parameters: Parameters,
     only: npt.NDArray[np.int64] | None = None,
@@ -64,8 +65,17 @@ def build_query(
     psi = None
     if vector is not None:
         psi = _unit(vector, snapshot.manifest.dimension, "vector")
-    elif embedder is not None and text is not None:
+    elif embedder is not None and text is not None and parameters.ranking != "text":
         psi = _unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
+    if parameters.ranking == "text":
+        if text is None:
+            raise QueryError("ranking 'text' needs words: pass text, or take another ranking")
+        psi = None
+    elif parameters.ranking in ("dense", "mmr") and psi is None:
+        raise QueryError(
+            f"ranking {parameters.ranking!r} needs a vector: pass one, or open the store with an "
+            "embedder"
+        )
     return Query(
         text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters, only=only
     )

@@ -23,6 +23,7 @@ from oscillink_store.engine.rows import Normalizer, read_rows
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.sources import open_source
 from oscillink_store.errors import InputError
+from oscillink_store.filters import Filter
 from oscillink_store.model import Fields, IngestReport
 from oscillink_store.storage.schemas import metadata_schema
 from oscillink_store.storage.wal import Ledger
@@ -83,7 +84,7 @@ def _read(
 def delete(
     root: Path,
     ids: list[str] | None,
-    where: str | None,
+    where: str | Filter | None,
     *,
     ledger: Ledger,
     live: Live,

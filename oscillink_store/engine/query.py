@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.filters import Filter
 from oscillink_store.model import Parameters
 
 __all__ = ["Query"]
@@ -19,8 +20,25 @@ class Query:
     text: str | None
     vector: npt.NDArray[np.float32] | None
     k: int
-    where: str | None
+    where: str | Filter | None
     label: str | None
     parameters: Parameters
     only: npt.NDArray[np.int64] | None = None
     """Rank exactly these rows (sorted, unique) instead of gathering candidates."""
+
+    @property
+    def words(self) -> str | None:
+        """What to look for in the full text; None where the ranking does not ask."""
+        return None if self.parameters.ranking in ("dense", "mmr") else self.text
+
+    @property
+    def dense_count(self) -> int:
+        """How many candidates the vector brings."""
+        least = {"dense": 1, "mmr": self.parameters.mmr_fetch}
+        return max(least.get(self.parameters.ranking, self.parameters.dense_candidates), self.k)
+
+    @property
+    def text_count(self) -> int:
+        """How many candidates the full text brings."""
+        least = 1 if self.parameters.ranking == "text" else self.parameters.text_candidates
+        return max(least, self.k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from oscillink_store.engine.ask import build_query
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import ClosedError, IntegrityError, QueryError
-from oscillink_store.model import Parameters, SearchResult
+from oscillink_store.filters import Filter
+from oscillink_store.model import Parameters, Ranking, SearchResult
 from oscillink_store.storage.schemas import RESERVED_COLUMNS, anchors_schema
 from oscillink_store.storage.wal import Ledger
 
@@ -81,7 +83,8 @@ class Reader(ABC):
         *,
         vector: npt.ArrayLike | None = None,
         k: int = 10,
-        where: str | None = None,
+        where: str | Filter | None = None,
+        ranking: Ranking | None = None,
         label: str | None = None,
         parameters: Parameters | None = None,
     ) -> SearchResult:
@@ -92,8 +95,12 @@ class Reader(ABC):
                 without one, and without ``vector``, by words alone.
             vector: The question's embedding (D,); any length but zero, it is normalized.
             k: How many hits at most.
-            where: A SQL predicate over the metadata; anchors that fail it neither rank nor
-                carry evidence.
+            where: A SQL predicate over the metadata, or a filter of
+                :mod:`oscillink_store.filters`; anchors that fail it neither rank nor carry
+                evidence.
+            ranking: ``"lattice"``, or without the lattice ``"hybrid"`` (by the evidence),
+                ``"dense"`` (by cosine), ``"text"`` (by BM25) or ``"mmr"`` (maximal marginal
+                relevance among the most similar); unless told otherwise what ``parameters`` say.
             label: A note of yours, kept in the receipt.
             parameters: Ranking constants for this search, in place of the store's.
 
@@ -103,10 +110,14 @@ class Reader(ABC):
         """
         from oscillink_store.engine.search import answer  # compiled kernels, on first use
 
+        constants = parameters or self.parameters
+        if ranking is not None and isinstance(constants, Parameters):
+            constants = replace(constants, ranking=ranking)
+
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
                 snapshot, self.embedder_for(snapshot), text, vector, k=k, where=where,
-                label=label, parameters=parameters or self.parameters,
+                label=label, parameters=constants,
             )  # fmt: skip
             return answer(snapshot, query, self.ledger, self.executor)
 
@@ -159,23 +170,26 @@ class Reader(ABC):
         raise AssertionError("unreachable")
 
     def get(self, ids: str | Sequence[str]) -> list[dict[str, Any]]:
-        """Anchors by id, in the order asked for, vectors included.
+        """Anchors by id, in the order asked for, with vectors, payloads as dicts.
 
         Raises:
             MissingError: an id is not in the store.
         """
         snapshot = self.current()
-        rows = snapshot.slots_of_ids([ids] if isinstance(ids, str) else list(ids))
-        columns = {
-            name: snapshot.values(name, rows) for name in snapshot.schema.names if name != "digest"
-        }
-        vectors = snapshot.vectors(rows) if len(rows) else np.empty((0, 0))
-        return [
-            {name: values[place] for name, values in columns.items()} | {"vector": vectors[place]}
-            for place in range(len(rows))
-        ]
+        return snapshot.anchor_rows(
+            snapshot.slots_of_ids([ids] if isinstance(ids, str) else list(ids))
+        )
 
-    def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+    def find(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Anchors by id as of :meth:`get`, with None for each id that is not in the store."""
+        snapshot = self.current()
+        slots = snapshot.find_ids(list(ids))
+        rows = iter(snapshot.anchor_rows(slots[slots >= 0]))
+        return [next(rows) if slot >= 0 else None for slot in slots.tolist()]
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, where: str | Filter | None = None
+    ) -> pa.Table:
         """Anchors as an Arrow table, all of them or those that satisfy ``where``.
 
         Raises:
@@ -192,9 +206,11 @@ class Reader(ABC):
             if name not in names:
                 raise QueryError(f"columns: {name!r} is not among {', '.join(names)}")
         wanted = names if columns is None else list(columns)
-        condition = None if where is None else predicate(where)
+        condition = predicate(where) if isinstance(where, str) else None
         if len(snapshot) == 0:
             return schema.empty_table().select(wanted)
+        if isinstance(where, Filter):
+            return snapshot.present(snapshot.allowed(where)).select(wanted)
         return snapshot.anchors.read(wanted, condition)
 
     def edges(self) -> pa.Table:

@@ -13,14 +13,14 @@ from oscillink_store.storage.schemas import DIGEST_BYTES, metadata_schema
 
 __all__ = ["content_digests"]
 
-_CONTENT = ("title", "text", "sequence", "position", "links", "gate")
+_CONTENT = ("title", "text", "sequence", "position", "links", "gate", "payload")
 
 
 def content_digests(table: pa.Table) -> pa.Array:
     """One 16-byte BLAKE2b digest per row of everything but its id.
 
     The digest covers, in this order, the JSON array ``[title, text, sequence, position,
-    links, gate, {metadata}]`` (UTF-8, keys sorted, no blanks; nulls in structs and null
+    links, gate, payload, {metadata}]`` (UTF-8, keys sorted, no blanks; nulls in structs and null
     metadata left out, whole numbers without a fraction whatever their type, times as the
     integers that Arrow stores, decimals as text, binaries in hexadecimal) and, if the table
     has a ``vector`` column, a zero byte and the row's float32 numbers, little-endian. So it

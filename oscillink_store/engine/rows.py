@@ -15,6 +15,7 @@ sequence text or whole numbers; several columns        ``string``; blank is null
 position numbers; dates and timestamps (in seconds)    ``double``
 links    lists of ids; JSON arrays as text             ``list<string>``; empty is null
 gate     numbers in [0, 1]                             ``float``; null is 1
+payload  JSON objects: dicts, structs or their text    ``string``, JSON
 ======== ============================================= ===================================
 
 Every other column is metadata and keeps its name and type in its plain form
@@ -34,6 +35,7 @@ import pyarrow.compute as pc
 
 from oscillink_store.engine import row_columns
 from oscillink_store.engine.key_set import Keys, KeySet
+from oscillink_store.engine.payloads import payloads
 from oscillink_store.engine.row_digests import content_digests
 from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.sources import Source
@@ -190,7 +192,10 @@ class Normalizer:
         refuse: Callable[[str, int | None, str], InputError],
     ) -> pa.RecordBatch:
         fields = self._fields
-        parts = {fields.id, fields.text, fields.title, fields.vector, fields.links, fields.gate}
+        parts = {
+            fields.id, fields.text, fields.title, fields.vector, fields.links, fields.gate,
+            fields.payload,
+        }  # fmt: skip
         ordering = {*fields.sequence_columns, fields.position}
         kept = {
             name: row_columns.metadata_values(column, partial(refuse, name))
@@ -261,6 +266,7 @@ class Normalizer:
             "position": part_of(fields.position, row_columns.positions),
             "links": part_of(fields.links, row_columns.link_lists),
             "gate": part_of(fields.gate, row_columns.gates),
+            "payload": part_of(fields.payload, payloads),
             "fulltext": full_text(title, text),
         }
 
@@ -338,7 +344,7 @@ def _explicit_columns(fields: Fields) -> dict[str, str]:
     """The optional columns that were named, with the parts they play."""
     defaults = Fields()
     awaited = {}
-    for part in ("title", "vector", "position", "links", "gate"):
+    for part in ("title", "vector", "position", "links", "gate", "payload"):
         name = getattr(fields, part)
         if name != getattr(defaults, part):
             awaited[name] = part

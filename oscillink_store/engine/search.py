@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from oscillink_store.engine.candidates import (
 )
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import products
+from oscillink_store.kernels.mmr import mmr
 from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
 from oscillink_store.lattice.names import named_values
 from oscillink_store.lattice.rank import (
@@ -58,14 +61,14 @@ class _Ranked:
     best: Rows
     scores: Floats
     evidence: Floats
-    gates: Floats
+    gates: Floats | None
     cosine: Floats | None
     settled: Settled | None
 
 
 _NOTHING = _Ranked(
     rows=np.empty(0, np.int64), best=np.empty(0, np.int64), scores=np.empty(0),
-    evidence=np.empty(0), gates=np.empty(0), cosine=None, settled=None,
+    evidence=np.empty(0), gates=None, cosine=None, settled=None,
 )  # fmt: skip
 
 
@@ -82,24 +85,12 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
     parameters = query.parameters
     if len(snapshot) == 0:
         return _NOTHING
-    allowed = None if query.where is None else snapshot.allowed(query.where)
-    pending = None
-    if query.text is not None:  # beside the scan of the vectors, on another core
-        pending = executor.submit(
-            text_matches, snapshot, query.text, parameters.text_matches, allowed
-        )
-    dense = None
-    if query.vector is not None:
-        # rows that are given need the moments alone, not the scan
-        count = 0 if query.only is not None else max(parameters.dense_candidates, query.k)
-        dense = dense_matches(snapshot, query.vector, count, allowed)
-    matches, named = None, np.empty(0, np.int64)
-    if query.text is not None and pending is not None:
-        named = named_rows(snapshot, query.text, allowed)
-        matches = pending.result()
-    found = _Found(query=query, dense=dense, text=matches, named=named, allowed=allowed)
+    found = _gather(snapshot, query, executor)
     rows = query.only if query.only is not None else found.rows()
     measured = _Evidence(snapshot, found, rows)
+    if parameters.ranking != "lattice":
+        return _flat(found, rows, measured)
+    allowed = found.allowed
     if query.only is None and len(rows):
         # the neighbourhood of the best seeds
         seeds = rows[source_rows(measured.total, rows, parameters)]
@@ -109,6 +100,45 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
         rows = np.union1d(rows, near)
         measured = _Evidence(snapshot, found, rows)
     return _settle(snapshot, found, rows, measured) if len(rows) else _NOTHING
+
+
+def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
+    """What the parts of the query that its ranking looks at find."""
+    parameters = query.parameters
+    allowed = None if query.where is None else snapshot.allowed(query.where)
+    pending = None
+    if query.words is not None:  # beside the scan of the vectors, on another core
+        limit = max(parameters.text_matches, query.k)
+        pending = executor.submit(text_matches, snapshot, query.words, limit, allowed)
+    dense = None
+    if query.vector is not None:
+        # rows that are given need the moments alone, not the scan
+        count = 0 if query.only is not None else query.dense_count
+        dense = dense_matches(snapshot, query.vector, count, allowed)
+    matches, named = None, np.empty(0, np.int64)
+    if query.words is not None and pending is not None:
+        if parameters.ranking != "text":
+            named = named_rows(snapshot, query.words, allowed)
+        matches = pending.result()
+    return _Found(query=query, dense=dense, text=matches, named=named, allowed=allowed)
+
+
+def _flat(found: _Found, rows: Rows, measured: _Evidence) -> _Ranked:
+    """The ranking of the candidates by themselves, without the lattice."""
+    parameters = found.query.parameters
+    scores = measured.total
+    if parameters.ranking == "text" and found.text is not None:
+        scores = found.text.scores_of(rows)
+    elif parameters.ranking in ("dense", "mmr") and measured.cosine is not None:
+        scores = measured.cosine
+    best = order(scores, rows)
+    if parameters.ranking == "mmr":
+        chosen = mmr(measured.vectors[best], scores[best], found.query.k, parameters.mmr_lambda)
+        best = best[chosen]
+    return _Ranked(
+        rows=rows, best=best, scores=scores, evidence=measured.total, gates=None,
+        cosine=measured.cosine, settled=None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,7 +157,7 @@ class _Found:
         if self.dense is not None:
             parts.append(self.dense.rows)
         if self.text is not None:
-            parts.append(self.text.rows[: max(self.query.parameters.text_candidates, self.query.k)])
+            parts.append(self.text.rows[: self.query.text_count])
         return np.unique(np.concatenate(parts))
 
 
@@ -194,8 +224,9 @@ def _faceted(snapshot: Snapshot, found: _Found, rows: Rows) -> npt.NDArray[np.bo
 
 def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
     places = ranked.best[:k]
-    if len(places) == 0 or ranked.settled is None:
+    if len(places) == 0:
         return ()
+    settled, gates = ranked.settled, ranked.gates
     rows = ranked.rows[places]
     columns = {
         name: snapshot.values(name, rows)
@@ -211,9 +242,10 @@ def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
             text=columns["text"][at],
             title=columns["title"][at],
             metadata={name: columns[name][at] for name in metadata},
+            payload=None if columns["payload"][at] is None else json.loads(columns["payload"][at]),
             evidence=float(ranked.evidence[place]),
-            gate=float(ranked.gates[place]),
-            coherence=float(ranked.settled.coherence[place]),
+            gate=None if gates is None else float(gates[place]),
+            coherence=None if settled is None else float(settled.coherence[place]),
             cosine=None if ranked.cosine is None else float(ranked.cosine[place]),
         )
         for at, (rank, place) in enumerate(enumerate(places.tolist(), 1))
@@ -233,7 +265,7 @@ def _record(
         generation=snapshot.generation,
         text=query.text,
         vector=query.vector,
-        where=query.where,
+        where=query.where.text if isinstance(query.where, Filter) else query.where,
         k=query.k,
         parameters=query.parameters.to_dict(),
         parameter_version=PARAMETER_VERSION,

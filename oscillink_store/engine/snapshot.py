@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from oscillink_store.engine.coded import PartValues
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.errors import MissingError, QueryError
+from oscillink_store.filters import And, Compare, Filter, Ids, Not, Or
 from oscillink_store.kernels.dense import gather
 from oscillink_store.kernels.hashing import keys_of
 from oscillink_store.kernels.moments import Sums, moments
@@ -105,7 +108,7 @@ class Snapshot:
         """Open a generation; what ``before`` has open already is shared with it."""
         self.root = root
         self.manifest = manifest
-        self._masks: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
+        self._masks: OrderedDict[str | Filter, npt.NDArray[np.uint8]] = OrderedDict()
         self._masks_guard = threading.Lock()
         require_trusted(root, manifest.files())
         # opened at once: a writer may take files away, but not what is mapped already
@@ -125,6 +128,12 @@ class Snapshot:
             StoredPart(first, self._segments[arrays_name(first)], self._tables[rows_name(first)])
             for first in self._firsts()
         )
+        known = {} if before is None else before.coded
+        self.coded: dict[FileEntry, PartValues] = {}
+        """What filters have looked at, by the file of a part's rows."""
+        for part in self.parts:
+            entry = manifest.segments[rows_name(part.first)]
+            self.coded[entry] = known.get(entry) or PartValues(part.rows)
         self.facets: dict[str, dict[str, int]] = (
             open_json(root, manifest.segments["facets"]) if "facets" in manifest.segments else {}
         )
@@ -296,8 +305,11 @@ class Snapshot:
         # as large as they come: only columns that a part lacks take memory
         return pa.concat_tables([conform(part.rows, self.schema) for part in self.parts])
 
-    def present(self) -> pa.Table:
-        """The rows that hold an anchor with their embeddings, without internal columns."""
+    def present(self, allowed: npt.NDArray[np.uint8] | None = None) -> pa.Table:
+        """The rows that hold an anchor, or of them those allowed, (S,) of 0 and 1.
+
+        With their embeddings, without internal columns.
+        """
         columns = [
             pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             for _, vectors in self._vector_parts
@@ -305,7 +317,8 @@ class Snapshot:
         rows = self.rows.drop_columns([n for n in RESERVED_COLUMNS if n in self.schema.names])
         place = rows.schema.get_field_index("gate") + 1
         rows = rows.add_column(place, "vector", pa.chunked_array(columns))
-        return rows if self.alive is None else rows.filter(pa.array(self.alive == 1))
+        chosen = self.alive if allowed is None else allowed
+        return rows if chosen is None else rows.filter(pa.array(chosen == 1))
 
     @cached_property
     def _rows(self) -> Rows:
@@ -314,6 +327,16 @@ class Snapshot:
     def values(self, column: str, slots: Slots) -> list[Any]:
         """The values of one column of :attr:`rows` at some slots, in their order."""
         return self._rows.values(column, slots)
+
+    def anchor_rows(self, slots: Slots) -> list[dict[str, Any]]:
+        """The anchors at some slots as dicts: payloads parsed, embeddings included."""
+        columns = {name: self.values(name, slots) for name in self.schema.names if name != "digest"}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        vectors = self.vectors(slots) if len(slots) else ()
+        for row, vector in zip(rows, vectors, strict=True):
+            row["payload"] = None if row["payload"] is None else json.loads(row["payload"])
+            row["vector"] = vector
+        return rows
 
     def facet_values(self, column: str, allowed: npt.NDArray[np.uint8]) -> set[str]:
         """The values of a facet column that the allowed anchors hold."""
@@ -379,28 +402,55 @@ class Snapshot:
             )
         return slots
 
-    def allowed(self, where: str) -> npt.NDArray[np.uint8]:
-        """Which slots hold an anchor that satisfies the SQL predicate, (S,) of 0 and 1.
+    def allowed(self, where: str | Filter) -> npt.NDArray[np.uint8]:
+        """Which slots hold an anchor that satisfies a filter or SQL predicate, (S,) of 0 and 1.
 
         The generation never changes, so masks of recent predicates are kept.
 
         Raises:
             QueryError: the predicate cannot be used.
         """
-        condition = predicate(where)
+        condition = where if isinstance(where, Filter) else predicate(where)
         with self._masks_guard:
             mask = self._masks.get(where)
             if mask is not None:
                 self._masks.move_to_end(where)
                 return mask
-        mask = np.zeros(self.slots, np.uint8)
-        if len(self):
-            mask[self.slots_of(self.anchors.matching(condition))] = 1
+        if isinstance(condition, Filter):
+            mask = self._satisfying(condition).astype(np.uint8) & self.alive_mask()
+        else:
+            mask = np.zeros(self.slots, np.uint8)
+            if len(self):
+                mask[self.slots_of(self.anchors.matching(condition))] = 1
         with self._masks_guard:
             self._masks[where] = mask
             while len(self._masks) > _MASKS:
                 self._masks.popitem(last=False)
         return mask
+
+    def _satisfying(self, where: Filter) -> npt.NDArray[np.bool_]:
+        """Which slots satisfy a filter, (S,), whether they hold an anchor or not."""
+        if isinstance(where, And | Or):
+            joined = np.full(self.slots, isinstance(where, And))
+            for part in where.parts:
+                mask = self._satisfying(part)
+                joined = joined & mask if isinstance(where, And) else joined | mask
+            return joined
+        if isinstance(where, Not):
+            return ~self._satisfying(where.part)
+        satisfying = np.zeros(self.slots, np.bool_)
+        if isinstance(where, Ids):
+            slots = self.find_ids(where.ids)
+            satisfying[slots[slots >= 0]] = True
+        elif isinstance(where, Compare):
+            start = 0
+            for values in self.coded.values():
+                found = values.of(where).satisfying(where)
+                satisfying[start : start + len(found)] = found
+                start += len(found)
+        else:
+            raise QueryError(f"where is a {type(where).__name__}: use the filters of this package")
+        return satisfying
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from oscillink_store.engine.payloads import payload_text
 from oscillink_store.engine.source_arrow import BATCH_BYTES, BATCH_ROWS
 from oscillink_store.engine.source_refusals import Refusal, Refusals
 from oscillink_store.errors import InputError
@@ -71,7 +72,7 @@ def dict_batch(
         rows: The dicts.
         name: The source, for messages.
         first: The row number of the first dict in the source.
-        fields: Which columns are ids and sequences.
+        fields: Which columns are ids, sequences and payloads.
         refused: Takes the rows whose values do not go with those of earlier rows.
 
     Raises:
@@ -88,6 +89,8 @@ def dict_batch(
     arrays = []
     for key in columns:
         values = [row.get(key) for row in rows]
+        if key == fields.payload:
+            values = _payload_texts(rows, values, key, name, first, refused)
         try:
             arrays.append(_infer(values, as_text=key in texts))
         except _REFUSALS:
@@ -102,6 +105,30 @@ def dict_batch(
         return pa.RecordBatch.from_arrays(arrays, list(columns))
     except UnicodeEncodeError:
         raise InputError(f"{name}: a column name is no Unicode text: rename it") from None
+
+
+def _payload_texts(
+    rows: Sequence[Mapping[str, Any]],
+    values: list[Any],
+    key: str,
+    name: str,
+    first: int,
+    refused: Refusals | None,
+) -> list[Any]:
+    """Objects as JSON text: as Arrow structs they would take each other's keys."""
+    for place, value in enumerate(values):
+        if not isinstance(value, Mapping):
+            continue
+        try:
+            values[place] = payload_text(value)
+        except InputError as problem:
+            row = first + place
+            error = InputError(f"{name}, row {row}: {key!r} {problem}", field=key, row=row)
+            if refused is None:
+                raise error from None
+            refused.setdefault(row, Refusal.of(error, rows[place]))
+            values[place] = None
+    return values
 
 
 def _infer(values: list[Any], *, as_text: bool) -> pa.Array:

@@ -20,6 +20,7 @@ from oscillink_store.engine.pinned import Pinned
 from oscillink_store.engine.reader import Reader
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import ClosedError, MissingError, QueryError, ReadOnlyError
+from oscillink_store.filters import Filter
 from oscillink_store.model import (
     Durability,
     Fields,
@@ -289,9 +290,9 @@ class Store(Reader):
         return report
 
     def delete(
-        self, ids: str | Sequence[str] | None = None, *, where: str | None = None
+        self, ids: str | Sequence[str] | None = None, *, where: str | Filter | None = None
     ) -> IngestReport:
-        """Delete anchors by id, or those that satisfy a SQL predicate; one commit.
+        """Delete anchors by id, or those that satisfy a filter or SQL predicate; one commit.
 
         Their edges go with them; links to them count as dangling.
 

@@ -36,7 +36,8 @@ RESERVED_COLUMNS: tuple[str, ...] = ("fulltext", "digest")
 """Columns that the store fills by itself; no source may bring them."""
 
 FIXED_COLUMNS: tuple[str, ...] = (
-    "id", "title", "text", "vector", "sequence", "position", "links", "gate", *RESERVED_COLUMNS,
+    "id", "title", "text", "vector", "sequence", "position", "links", "gate", "payload",
+    *RESERVED_COLUMNS,
 )  # fmt: skip
 """The columns of every anchors table in their order; metadata columns follow them."""
 
@@ -60,6 +61,7 @@ def anchors_schema(dimension: int | None, metadata: Iterable[pa.Field] = ()) -> 
         "position": pa.field("position", pa.float64()),
         "links": pa.field("links", pa.list_(pa.string())),
         "gate": pa.field("gate", pa.float32(), nullable=False),
+        "payload": pa.field("payload", pa.string()),
         "fulltext": pa.field("fulltext", pa.string(), nullable=False),
         "digest": pa.field("digest", pa.binary(DIGEST_BYTES), nullable=False),
     }

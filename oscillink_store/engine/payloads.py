@@ -1,0 +1,108 @@
+"""Payloads: a JSON object per anchor, kept exactly, as text."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from oscillink_store.engine.row_vectors import Refuse
+from oscillink_store.errors import InputError
+
+__all__ = ["parse_payload", "payload_text", "payloads"]
+
+_MAX_DEPTH = 64
+
+
+def payload_text(value: Mapping[str, Any]) -> str:
+    """One object as JSON text.
+
+    Raises:
+        InputError: something in it has no JSON form; the message names its place and the remedy.
+    """
+    _check(value, "")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"holds a lone surrogate near {text[max(error.start - 20, 0) : error.start]!r}, which "
+            "is no Unicode text: replace it"
+        ) from None
+    return text
+
+
+def parse_payload(text: str) -> dict[str, Any]:
+    """The object that a payload's text tells.
+
+    Raises:
+        InputError: the text is no JSON object.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InputError("is nested too deeply: use 64 levels at most") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"is no JSON: {error.msg} at {error.pos}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"is JSON of type {type(value).__name__}: give an object")
+    return value
+
+
+def payloads(column: pa.Array, refuse: Refuse) -> pa.Array:
+    """Payloads as JSON text, in the form of :func:`payload_text`: texts, structs or nulls."""
+    is_ = pa.types
+    if not (
+        is_.is_null(column.type)
+        or is_.is_string(column.type)
+        or is_.is_large_string(column.type)
+        or is_.is_string_view(column.type)
+        or is_.is_struct(column.type)
+    ):
+        raise refuse(
+            None,
+            f"is of type {column.type}: give JSON objects, or name the column of the payload with "
+            "Fields(payload=...)",
+        )
+    texts: list[str | None] = []
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            if isinstance(value, str):
+                value = parse_payload(value)
+            texts.append(None if value is None else payload_text(value))
+        except InputError as error:
+            raise refuse(row, str(error)) from None
+    return pa.array(texts, pa.string())
+
+
+def _check(value: Any, place: str, depth: int = 0) -> None:
+    """Refuse what JSON does not know, where it stands."""
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if depth > _MAX_DEPTH:
+        raise InputError("is nested too deeply: use 64 levels at most")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError(f"holds {value} at {place}, which JSON does not know: use None")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InputError(
+                    f"holds the key {key!r:.40} at {place or 'its top'}: use text keys"
+                )
+            _check(item, f"{place}[{key!r:.40}]", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{place}[{index}]", depth + 1)
+    else:
+        raise InputError(
+            f"holds a {type(value).__name__} at {place}, which JSON does not know: use text, "
+            "numbers, true, false, None, lists or dicts"
+        )
+
+
+def _refuse_constant(name: str) -> None:
+    raise InputError(f"holds {name}, which JSON does not know: use null")
