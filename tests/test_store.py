@@ -455,7 +455,8 @@ class TestReading:
         records = shared.get(["r50", "r3", "r50"])
         assert [record["id"] for record in records] == ["r50", "r3", "r50"]
         assert records[1].keys() == {
-            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "n", "meta",
+            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "payload",
+            "n", "meta",
         }  # fmt: skip
         assert records[1]["title"] == "Title 3"
         assert records[1]["meta"] == {"a": 1, "tags": ["x"]}
@@ -473,7 +474,8 @@ class TestReading:
     def test_to_arrow(self, shared: osc.Store) -> None:
         table = shared.to_arrow()
         assert table.schema.names == [
-            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "n", "meta",
+            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "payload",
+            "n", "meta",
         ]  # fmt: skip
         assert table["id"].to_pylist() == [f"r{i}" for i in range(60)]
         assert table.schema.field("vector").type == pa.list_(pa.float32(), 64)
