@@ -471,6 +471,21 @@ class TestReading:
             shared.get(["r1", "r99"])
         assert isinstance(caught.value, LookupError)
 
+    def test_a_text_may_be_blank_beside_its_vector(self, tmp_path: Path) -> None:
+        with osc.connect(tmp_path / "blank.osc") as store:
+            store.ingest(
+                [
+                    {"id": "a", "text": "", "vector": [1.0, 0.0]},
+                    {"id": "b", "text": " \n", "vector": [0.0, 1.0]},
+                    {"id": "c", "text": "words", "vector": [1.0, 1.0]},
+                ]
+            )
+            store.ingest([{"id": "d", "text": "", "vector": [1.0, 0.1]}])
+            assert store.search("words", vector=[1.0, 0.0], ranking="dense").ids == list("adcb")
+            assert [hit.text for hit in store.search("words", k=1)] == ["words"]
+            assert [row["text"] for row in store.get(["a", "b"])] == ["", " \n"]
+            assert store.verify().ok
+
     def test_to_arrow(self, shared: osc.Store) -> None:
         table = shared.to_arrow()
         assert table.schema.names == [
