@@ -224,6 +224,23 @@ class TestEmbedders:
         with pytest.raises(EmbedderError, match="64 dimensions"):
             osc.connect(tmp_path / "s.osc", embedder="hash:64")
 
+    def test_a_callable_of_another_dimension_is_refused_when_it_embeds(
+        self, tmp_path: Path
+    ) -> None:
+        def embedder(texts: list[str]) -> list[list[float]]:
+            return [[1.0] * wide for _ in texts]
+
+        wide = 3
+        rows = [{"id": "a", "text": "x"}]
+        with osc.connect(tmp_path / "s.osc", embedder=embedder) as store:
+            store.ingest(rows)
+        wide = 4
+        with osc.connect(tmp_path / "s.osc", embedder=embedder) as store:
+            with pytest.raises(EmbedderError, match="4 numbers where 3 are expected"):
+                store.ingest([{"id": "b", "text": "y"}])
+            with pytest.raises(QueryError, match="dimension 3"):
+                store.search("x")
+
     def test_another_process_may_have_chosen_meanwhile(self, tmp_path: Path) -> None:
         with (
             osc.connect(tmp_path / "s.osc") as plain,

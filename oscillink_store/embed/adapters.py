@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from oscillink_store.embed.protocol import Embedder
+
 __all__ = [
     "AdaptedEmbedder",
     "LazyModel",
@@ -33,6 +35,7 @@ __all__ = [
     "from_llama_index",
     "from_own",
     "function_name",
+    "known_dimension",
     "object_name",
 ]
 
@@ -71,6 +74,11 @@ class AdaptedEmbedder:
         """The number of components of every vector."""
         if self._dimension is None:
             self._dimension = self.embed(["dimension"]).shape[1]
+        return self._dimension
+
+    @property
+    def known_dimension(self) -> int | None:
+        """The dimension, unless something would have to be embedded to learn it."""
         return self._dimension
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -174,6 +182,13 @@ def from_own(model: Any) -> AdaptedEmbedder:
         getattr(model, "embed_query", None),
         dimension=dimension if isinstance(dimension, int) else None,
     )
+
+
+def known_dimension(embedder: Embedder) -> int | None:
+    """The dimension of an embedder, None where it would have to embed something to learn it."""
+    if isinstance(embedder, AdaptedEmbedder):
+        return embedder.known_dimension
+    return embedder.dimension
 
 
 def object_name(value: object) -> str:

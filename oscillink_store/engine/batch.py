@@ -146,7 +146,7 @@ class Writer:
     ) -> IngestReport:
         """Commit a batch; ``beside`` are changes of other tables in the same commit."""
         with clock.stage("embed"):
-            batch = _with_vectors(batch, embedder, report)
+            batch = _with_vectors(batch, embedder, self.snapshot.manifest.dimension, report)
         removed = np.sort(np.concatenate([batch.replaced, batch.deleted]))
         schema = widened(self.snapshot, batch.fresh)
         if schema is not None:  # the old rows take their wider types in a commit of their own
@@ -160,7 +160,7 @@ class Writer:
                 removed,
                 fields=fields,
                 parameters=self.snapshot.parameters,
-                embedder=_embedder_entry(self.snapshot.manifest, embedder),
+                embedder=_embedder_entry(self.snapshot.manifest, embedder, batch.fresh),
                 progress=report,
             )
         with clock.stage("commit"):
@@ -236,25 +236,27 @@ def report_of(
     )
 
 
-def _with_vectors(batch: Batch, embedder: Embedder | None, report: Progress) -> Batch:
+def _with_vectors(
+    batch: Batch, embedder: Embedder | None, dimension: int | None, report: Progress
+) -> Batch:
     # Only rows that are new to the store are embedded.
     fresh = batch.fresh
     if "vector" in fresh.schema.names or embedder is None or fresh.num_rows == 0:
         return batch
     texts = fresh["fulltext"].to_pylist()
-    vectors = np.empty((len(texts), embedder.dimension), np.float32)
+    parts = []
     for start in range(0, len(texts), _EMBED_BATCH):
-        part = texts[start : start + _EMBED_BATCH]
-        vectors[start : start + len(part)] = embedder.embed(part)
-        report("embed", start + len(part), len(texts))
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
+        parts.append(embedder.embed(texts[start : start + _EMBED_BATCH]))
+        report("embed", min(start + _EMBED_BATCH, len(texts)), len(texts))
+    vectors = np.concatenate(parts)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     try:
-        unit = unit_vectors(column, embedder.dimension, _at)
+        unit = unit_vectors(column, dimension, _at)
     except InputError as error:
         raise EmbedderError(
             f"embedder {embedder.name!r}: the vector of text {error.row} {error}"
         ) from error
-    column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), embedder.dimension)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), unit.shape[1])
     return replace(batch, fresh=fresh.append_column("vector", column))
 
 
@@ -262,10 +264,16 @@ def _at(row: int | None, problem: str) -> InputError:
     return InputError(problem, row=row)
 
 
-def _embedder_entry(manifest: Manifest, embedder: Embedder | None) -> dict[str, Any] | None:
+def _embedder_entry(
+    manifest: Manifest, embedder: Embedder | None, fresh: pa.Table
+) -> dict[str, Any] | None:
     if embedder is None:
         return None if manifest.embedder is None else dict(manifest.embedder)
-    return {"name": embedder.name, "dimension": embedder.dimension}
+    if "vector" in fresh.schema.names:
+        dimension = fresh.schema.field("vector").type.list_size
+    else:
+        dimension = manifest.dimension or embedder.dimension
+    return {"name": embedder.name, "dimension": dimension}
 
 
 def _content(manifest: Manifest, batch: Batch) -> dict[str, Any]:

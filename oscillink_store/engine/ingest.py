@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from oscillink_store.embed.adapters import known_dimension
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.engine.batch import (
     Batch,
@@ -72,7 +73,7 @@ def read_source(
     reader = open_source(source, fields)
     dimension = snapshot.manifest.dimension
     if dimension is None and embedder is not None:
-        dimension = embedder.dimension
+        dimension = known_dimension(embedder)
     normalizer = Normalizer(
         fields,
         dimension=dimension,

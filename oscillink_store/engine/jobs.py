@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from oscillink_store.embed.adapters import known_dimension
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.engine import job_ledger
 from oscillink_store.engine.batch import Batch as StoreBatch
@@ -164,7 +165,7 @@ class _Run:
         dimension = snapshot.manifest.dimension
         self._normalizer = Normalizer(
             fields,
-            dimension=embedder.dimension if dimension is None and embedder else dimension,
+            dimension=known_dimension(embedder) if dimension is None and embedder else dimension,
             needs_vector=embedder is None,
             known=snapshot.fields if len(snapshot) else None,
             metadata=metadata_schema(snapshot.schema),

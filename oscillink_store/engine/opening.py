@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from oscillink_store.embed.adapters import known_dimension
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.errors import DiskError, EmbedderError, NotAStoreError, ReadOnlyError
@@ -117,9 +118,10 @@ def matching_embedder(root: Path, manifest: Manifest, given: Embedder | None) ->
             f"{root}: the store's vectors come from embedder {recorded['name']!r}, not "
             f"{given.name!r}: their spaces do not match, pass the store's own or make a new store"
         )
-    if manifest.dimension is not None and given.dimension != manifest.dimension:
+    dimension = known_dimension(given)
+    if None not in (dimension, manifest.dimension) and dimension != manifest.dimension:
         raise EmbedderError(
-            f"{root}: embedder {given.name!r} gives {given.dimension} dimensions, the store's "
+            f"{root}: embedder {given.name!r} gives {dimension} dimensions, the store's "
             f"vectors have {manifest.dimension}: pass the embedder that they were made with"
         )
     return given
