@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,17 +119,31 @@ def plan(
     parameters: Parameters,
     embedder: Mapping[str, Any] | None,
     progress: Progress,
-) -> Change:
+) -> Iterator[Change]:
     """Plan what new rows, their vectors included, and anchors that go make of a generation.
 
-    ``removed`` (M,) are slots, ascending, replaced anchors among them.
+    ``removed`` (M,) are slots, ascending, replaced anchors among them. First comes what takes
+    no time to plan, the rows themselves, then what depends on the new rows alone, and last the
+    lattice, so that a commit can write each of these while the next one is planned.
     """
-    draft = Draft()
     first, count = snapshot.slots, fresh.num_rows
     rows = fresh.drop_columns([name for name in NOT_IN_ROWS if name in fresh.schema.names])
     rows = conform(rows, merge_metadata(snapshot.schema, rows.schema))
     vectors = vectors_of(fresh, snapshot.manifest.dimension or 0)
+    if count or len(removed):
+        yield _anchors(snapshot, fresh, rows.schema, removed)
+    draft = Draft()
     part = tiers.index_rows(first, rows, vectors, parameters)
+    if count:
+        _add_part(draft, snapshot, tiers.stored(part, rows))
+    if len(removed):
+        dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
+        draft.arrays["dead"] = {"slots": dead}
+    _add_sums(draft, snapshot, vectors, removed)
+    draft.values["facets"] = _facets(snapshot, fields, rows, removed)
+    yield draft.finished()
+
+    draft = Draft()
     corpus = snapshot.corpus(part, rows)
     before, after = np.zeros(first + count, np.uint8), np.ones(first + count, np.uint8)
     before[:first] = snapshot.alive_mask()
@@ -138,25 +152,10 @@ def plan(
     change = AnchorChange(corpus=corpus, before=before, after=after)
     updated = relations.update(change, parameters, progress)
     records, terms = corrections(corpus.graph, removed, updated.arcs)
-
-    sizes = [piece.rows.num_rows for piece in snapshot.parts]
     if count:
-        _add_part(draft, snapshot, tiers.stored(part, rows), updated.near, sizes)
-        stored_schema = anchors_schema(vectors.shape[1], metadata_schema(rows.schema))
-        appended = conform(fresh, stored_schema)
-    if count or len(removed):
-        draft.tables[ANCHORS] = TableChange(
-            rows=appended if count else None,
-            removed=snapshot.row_ids(removed) if len(removed) else None,
-            overwrite=not snapshot.parts,  # no column of anchors that are gone is left
-        )
-    if len(removed):
-        dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
-        draft.arrays["dead"] = {"slots": dead}
+        _add_near(draft, snapshot, updated.near)
     merged = _add_records(draft, snapshot, records, terms, first + count)
     _add_arrivals(draft, snapshot, updated.near_log, after)
-    _add_sums(draft, snapshot, vectors, removed)
-    draft.values["facets"] = _facets(snapshot, fields, rows, removed)
     draft.manifest.update(
         statistics=_statistics(snapshot, change, part, terms, removed)
         | {"knn": _audited(snapshot, updated.audit, parameters), MERGED: merged},
@@ -164,13 +163,31 @@ def plan(
         embedder=embedder,
         fields=asdict(fields),
     )
-    return draft.finished()
+    yield draft.finished()
 
 
-def _add_part(
-    draft: Draft, snapshot: Snapshot, fresh: StoredPart, near: Near, sizes: list[int]
-) -> None:
-    taken = snapshot.parts[len(sizes) - tiers.tail(sizes, fresh.rows.num_rows) :]
+def _anchors(snapshot: Snapshot, fresh: pa.Table, schema: pa.Schema, removed: Slots) -> Change:
+    """What becomes of the anchors table; ``schema`` is that of the rows segment."""
+    rows = None
+    if fresh.num_rows:
+        dimension = fresh.schema.field("vector").type.list_size
+        rows = conform(fresh, anchors_schema(dimension, metadata_schema(schema)))
+    table = TableChange(
+        rows=rows,
+        removed=snapshot.row_ids(removed) if len(removed) else None,
+        overwrite=not snapshot.parts,  # no column of anchors that are gone is left
+    )
+    return Change(tables={ANCHORS: table})
+
+
+def _taken(snapshot: Snapshot, count: int) -> list[StoredPart]:
+    """The last parts, which become one with a new part of ``count`` rows."""
+    sizes = [part.rows.num_rows for part in snapshot.parts]
+    return list(snapshot.parts[len(sizes) - tiers.tail(sizes, count) :])
+
+
+def _add_part(draft: Draft, snapshot: Snapshot, fresh: StoredPart) -> None:
+    taken = _taken(snapshot, fresh.rows.num_rows)
     part = tiers.merged([*taken, fresh])
     draft.put_part(part)
     draft.row_ids = RowIds(
@@ -181,11 +198,17 @@ def _add_part(
     )
     for piece in taken:
         draft.dropped |= {arrays_name(piece.first), rows_name(piece.first)}
-    # the lists of nearest neighbours are kept in the same steps
-    last = [(start, lists) for start, lists in snapshot.near if start >= part.first]
+
+
+def _add_near(draft: Draft, snapshot: Snapshot, near: Near) -> None:
+    """Keep the lists of nearest neighbours in the same steps as the parts."""
+    taken = _taken(snapshot, len(near.floors))
+    first = taken[0].first if taken else snapshot.slots
+    last = [(start, lists) for start, lists in snapshot.near if start >= first]
     draft.dropped |= {near_name(start) for start, _ in last}
-    start = last[0][0] if last else fresh.first
-    draft.arrays[near_name(start)] = tiers.joined_near([*last, (fresh.first, near)])._asdict()
+    start = last[0][0] if last else snapshot.slots
+    joined = tiers.joined_near([*last, (snapshot.slots, near)])
+    draft.arrays[near_name(start)] = joined._asdict()
 
 
 def _add_records(

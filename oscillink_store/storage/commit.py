@@ -6,14 +6,14 @@ leaves unreferenced files too, which the next writer removes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from oscillink_store.errors import OscillinkError
 from oscillink_store.storage.files import disk_errors, panics_as_errors, sync_directory
 from oscillink_store.storage.manifest import (
+    FileEntry,
     Manifest,
     TableEntry,
     manifests_on_disk,
@@ -28,8 +29,9 @@ from oscillink_store.storage.manifest import (
     read_current,
 )
 from oscillink_store.storage.retention import sweep, sweep_orphans
-from oscillink_store.storage.segments import Segments, write_segments
+from oscillink_store.storage.segments import Segments, sync_folder, write_segments
 from oscillink_store.storage.tables import OvertakenError, TableChange, write_table
+from oscillink_store.storage.trust import require_whole
 
 __all__ = ["Change", "RowIds", "commit", "create"]
 
@@ -77,12 +79,15 @@ def create(root: Path, manifest: Manifest) -> None:
 def commit(
     root: Path,
     parent: Manifest,
-    changes: Sequence[Change],
+    changes: Iterable[Change],
     before_swap: Callable[[Manifest], object],
     *,
     clean: bool = True,
 ) -> Manifest:
     """Write the next generation and make it live. The writer's lock must be held.
+
+    Of several changes no two concern the same table. Each is written while the next one is
+    waited for, so that a generator of changes can work that one out beside.
 
     ``before_swap`` is called with the new manifest when all is on the disk but ``CURRENT``.
     Whatever is raised, there or here, ``parent`` stays live and what was written is removed.
@@ -104,7 +109,7 @@ def commit(
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
         try:
-            draft = _written(root, draft, changes)
+            draft = _written(root, parent, draft, changes)
             publish(root, draft, lambda: before_swap(draft))
         except BaseException:
             # what CURRENT names decides, since an interrupt may come right after the swap
@@ -117,50 +122,93 @@ def commit(
     return draft
 
 
-def _written(root: Path, draft: Manifest, changes: Sequence[Change]) -> Manifest:
-    for attempt in (1, 2):
-        try:
-            written = draft
-            for change in changes:
-                written = _write(root, written, change)
-        except OvertakenError:
-            if attempt == 2:
-                raise
-            # another program wrote to a table; what no generation names is not the store's
-            sweep_orphans(root, read_current(root))
-        else:
-            return written
-    raise AssertionError("unreachable")
-
-
-def _write(root: Path, draft: Manifest, change: Change) -> Manifest:
-    # Tables and segments are written beside each other: each mostly waits for the disk.
-    pending = {
-        name: _pool().submit(_write_table, root, name, draft.tables.get(name), table_change)
-        for name, table_change in change.tables.items()
-    }
-    last = None if change.row_ids is None else change.row_ids.segment
-    now, later = change.segments.parted(last)
+def _written(root: Path, parent: Manifest, draft: Manifest, changes: Iterable[Change]) -> Manifest:
+    known: list[Change] = []
     try:
-        segments = write_segments(root, draft.generation, now)
-    finally:
-        wait(pending.values())  # nobody writes any more when an error is dealt with
-    tables = {name: future.result() for name, future in pending.items()}
-    if change.row_ids is not None:
-        later = _with_row_ids(later, change.row_ids, tables[ANCHORS].row_ids)
-        segments |= write_segments(root, draft.generation, later)
-    kept = {name: entry for name, entry in draft.segments.items() if name not in change.dropped}
-    return replace(
-        draft,
-        tables={**draft.tables, **{name: done.entry for name, done in tables.items()}},
-        segments=kept | segments,
-        **change.manifest,
-    )
+        with _Writing(root, parent, draft) as writing:
+            for change in changes:
+                known.append(change)
+                writing.begin(change)
+            return writing.done()
+    except OvertakenError:
+        # another program wrote to a table; what no generation names is not the store's
+        sweep_orphans(root, read_current(root))
+    with _Writing(root, parent, draft) as writing:
+        for change in known:
+            writing.begin(change)
+        return writing.done()
 
 
 class _WrittenTable(NamedTuple):
     entry: TableEntry
     row_ids: npt.NDArray[np.uint64]
+
+
+class _Writing:
+    """The files of a generation, written beside each other: each mostly waits for the disk.
+
+    When it is left nobody writes any more.
+    """
+
+    def __init__(self, root: Path, parent: Manifest, draft: Manifest) -> None:
+        self._root, self._parent, self._draft = root, parent, draft
+        self._tables: dict[str, Future[_WrittenTable]] = {}
+        self._segments: dict[str, Future[dict[str, FileEntry]]] = {}
+        self._checks: list[Future[None]] = []
+        self._dropped: set[str] = set()
+        self._fields: dict[str, Any] = {}
+
+    def begin(self, change: Change) -> None:
+        """Begin to write what a change brings."""
+        root, parent = self._root, self._parent
+        # tables come first: what waits for one must not take a thread from it
+        for name, table in change.tables.items():
+            self._tables[name] = _pool().submit(
+                _write_table, root, name, parent.tables.get(name), table
+            )
+        for name, segment in change.segments.each().items():
+            self._segments[name] = _pool().submit(self._write_segment, segment, change.row_ids)
+        # what is damaged must not be written again with a checksum of its own
+        carried = sorted(change.carried() & parent.segments.keys())
+        if carried:
+            entries = [parent.segments[name] for name in carried]
+            self._checks.append(_pool().submit(require_whole, root, entries))
+        self._dropped |= change.dropped
+        self._fields |= change.manifest
+
+    def done(self) -> Manifest:
+        """The manifest of all that was written, when that is on the disk."""
+        for check in self._checks:
+            check.result()
+        tables = {name: table.result().entry for name, table in self._tables.items()}
+        segments = {
+            name: entry
+            for name, entry in self._parent.segments.items()
+            if name not in self._dropped
+        }
+        for written in self._segments.values():
+            segments |= written.result()
+        if self._segments:
+            sync_folder(self._root, self._draft.generation)
+        return replace(
+            self._draft,
+            tables={**self._parent.tables, **tables},
+            segments=segments,
+            **self._fields,
+        )
+
+    def _write_segment(self, segment: Segments, row_ids: RowIds | None) -> dict[str, FileEntry]:
+        if row_ids is not None and row_ids.segment in segment.arrays:
+            appended = self._tables[ANCHORS].result().row_ids
+            segment = _with_row_ids(segment, row_ids, appended)
+        return write_segments(self._root, self._draft.generation, segment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pending: list[Future[Any]] = [*self._tables.values(), *self._segments.values()]
+        wait([*pending, *self._checks])
 
 
 def _write_table(
@@ -177,8 +225,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="oscillink-commit")
 
 
-def _with_row_ids(segments: Segments, which: RowIds, appended: npt.NDArray[np.uint64]) -> Segments:
+def _with_row_ids(segment: Segments, which: RowIds, appended: npt.NDArray[np.uint64]) -> Segments:
     row_ids = np.concatenate([which.before, appended])
-    arrays = dict(segments.arrays)
-    arrays[which.segment] = {**arrays[which.segment], "row_ids": row_ids}
-    return replace(segments, arrays=arrays)
+    arrays = {**segment.arrays[which.segment], "row_ids": row_ids}
+    return Segments(arrays={which.segment: arrays})
