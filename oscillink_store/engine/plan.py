@@ -15,6 +15,7 @@ from oscillink_store.engine import parts as tiers
 from oscillink_store.engine.snapshot import (
     ANCHORS,
     CORRECTIONS,
+    Arrays,
     Snapshot,
     StoredPart,
     arrays_name,
@@ -71,7 +72,7 @@ between two slots, and the edge's weight since, 0 when it is gone."""
 class Draft:
     """A change of the store while it is put together."""
 
-    arrays: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    arrays: dict[str, Arrays | Callable[[], Arrays]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
@@ -84,9 +85,13 @@ class Draft:
         self.arrays[arrays_name(part.first)] = part.arrays
         self.rows[rows_name(part.first)] = part.rows
 
-    def put_records(self, name: str, records: Records) -> None:
-        """Write a run of records."""
-        self.arrays[name] = records._asdict()
+    def put_records(self, kind: str, snapshot: Snapshot, records: Records) -> None:
+        """Write a run of records in place of the last ones that it takes in."""
+        taken = tiers.tail_runs(snapshot.runs(kind), len(records.rows))
+        self.dropped |= {name for name, _ in taken}
+        self.arrays[run_name(kind, snapshot.generation + 1)] = lambda: merge_runs(
+            [*(run for _, run in taken), records]
+        )._asdict()
 
     def finished(self) -> Change:
         """The change as the commit takes it."""
@@ -135,7 +140,7 @@ def plan(
     draft = Draft()
     part = tiers.index_rows(first, rows, vectors, parameters)
     if count:
-        _add_part(draft, snapshot, tiers.stored(part, rows))
+        _add_part(draft, snapshot, part, rows)
     if len(removed):
         dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
         draft.arrays["dead"] = {"slots": dead}
@@ -152,10 +157,9 @@ def plan(
     change = AnchorChange(corpus=corpus, before=before, after=after)
     updated = relations.update(change, parameters, progress)
     records, terms = corrections(corpus.graph, removed, updated.arcs)
-    if count:
-        _add_near(draft, snapshot, updated.near)
+    near = _add_near(draft, snapshot, updated.near) if count else []
     merged = _add_records(draft, snapshot, records, terms, first + count)
-    _add_arrivals(draft, snapshot, updated.near_log, after)
+    _add_arrivals(draft, snapshot, updated.near_log, near, after)
     draft.manifest.update(
         statistics=_statistics(snapshot, change, part, terms, removed)
         | {"knn": _audited(snapshot, updated.audit, parameters), MERGED: merged},
@@ -186,12 +190,15 @@ def _taken(snapshot: Snapshot, count: int) -> list[StoredPart]:
     return list(snapshot.parts[len(sizes) - tiers.tail(sizes, count) :])
 
 
-def _add_part(draft: Draft, snapshot: Snapshot, fresh: StoredPart) -> None:
-    taken = _taken(snapshot, fresh.rows.num_rows)
-    part = tiers.merged([*taken, fresh])
-    draft.put_part(part)
+def _add_part(draft: Draft, snapshot: Snapshot, part: Part, rows: pa.Table) -> None:
+    taken = _taken(snapshot, len(part))
+    first = taken[0].first if taken else part.first
+    draft.arrays[arrays_name(first)] = lambda: tiers.merged_arrays(
+        [*taken, tiers.stored(part, rows)]
+    )
+    draft.rows[rows_name(first)] = tiers.merged_rows([*(piece.rows for piece in taken), rows])
     draft.row_ids = RowIds(
-        segment=arrays_name(part.first),
+        segment=arrays_name(first),
         before=np.concatenate(
             [np.empty(0, np.uint64), *(piece.arrays["row_ids"] for piece in taken)]
         ),
@@ -200,8 +207,8 @@ def _add_part(draft: Draft, snapshot: Snapshot, fresh: StoredPart) -> None:
         draft.dropped |= {arrays_name(piece.first), rows_name(piece.first)}
 
 
-def _add_near(draft: Draft, snapshot: Snapshot, near: Near) -> None:
-    """Keep the lists of nearest neighbours in the same steps as the parts."""
+def _add_near(draft: Draft, snapshot: Snapshot, near: Near) -> list[tuple[int, Near]]:
+    """Keep the lists of nearest neighbours in the same steps as the parts; those written."""
     taken = _taken(snapshot, len(near.floors))
     first = taken[0].first if taken else snapshot.slots
     last = [(start, lists) for start, lists in snapshot.near if start >= first]
@@ -209,6 +216,7 @@ def _add_near(draft: Draft, snapshot: Snapshot, near: Near) -> None:
     start = last[0][0] if last else snapshot.slots
     joined = tiers.joined_near([*last, (snapshot.slots, near)])
     draft.arrays[near_name(start)] = joined._asdict()
+    return [(start, joined)]
 
 
 def _add_records(
@@ -232,9 +240,7 @@ def _add_records(
             draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
         return 0
     if len(records.rows):
-        taken, run = tiers.tail_runs(runs, records)
-        draft.dropped |= set(taken)
-        draft.put_records(run_name(CORRECTIONS, generation), run)
+        draft.put_records(CORRECTIONS, snapshot, records)
         draft.tables[CORRECTIONS] = TableChange(rows=_term_rows(terms, generation))
     return merged
 
@@ -253,18 +259,17 @@ def _term_rows(terms: Terms, generation: int) -> pa.Table:
 
 
 def _add_arrivals(
-    draft: Draft, snapshot: Snapshot, log: Records, alive: npt.NDArray[np.uint8]
+    draft: Draft,
+    snapshot: Snapshot,
+    log: Records,
+    fresh: list[tuple[int, Near]],
+    alive: npt.NDArray[np.uint8],
 ) -> None:
     """Add to the log of the nearest neighbours, or write their lists anew."""
     runs = snapshot.runs("arrivals")
     logged = sum(len(run.rows) for _, run in runs) + len(log.rows)
     listed = sum(near.slots.size for _, near in snapshot.near)
     if logged > max(_FOLD_LEAST, _FOLD_SHARE * listed):
-        fresh = [
-            (int(name.split("/")[1]), Near(**draft.arrays[name]))
-            for name in draft.arrays
-            if name.startswith("near/")
-        ]
         lists = [part for part in snapshot.near if near_name(part[0]) not in draft.dropped] + fresh
         whole = compact_near(lists, merge_runs([*(run for _, run in runs), log]), alive)
         draft.dropped |= {near_name(start) for start, _ in lists} | {name for name, _ in runs}
@@ -272,18 +277,19 @@ def _add_arrivals(
             del draft.arrays[near_name(start)]
         draft.arrays[near_name(0)] = whole._asdict()
     elif len(log.rows):
-        taken, run = tiers.tail_runs(runs, log)
-        draft.dropped |= set(taken)
-        draft.put_records(run_name("arrivals", snapshot.generation + 1), run)
+        draft.put_records("arrivals", snapshot, log)
 
 
 def _add_sums(
     draft: Draft, snapshot: Snapshot, vectors: npt.NDArray[np.float32], removed: Slots
 ) -> None:
-    total = sums(vectors)
-    if snapshot.parts:
-        total = snapshot.sums.plus(total).minus(sums(snapshot.vectors(removed)))
-    draft.arrays["moments"] = total._asdict()
+    def present() -> Arrays:
+        total = sums(vectors)
+        if snapshot.parts:
+            total = snapshot.sums.plus(total).minus(sums(snapshot.vectors(removed)))
+        return total._asdict()
+
+    draft.arrays["moments"] = present
 
 
 def _facets(

@@ -36,6 +36,7 @@ from oscillink_store.storage.trust import require_whole
 __all__ = ["Change", "RowIds", "commit", "create"]
 
 ANCHORS = "anchors"
+_ACTION = "the commit"
 _AT_ONCE = 4
 
 
@@ -98,7 +99,7 @@ def commit(
         ReadOnlyError: the folder cannot be written.
         IntegrityError: files of ``parent`` that this one builds on are damaged.
     """
-    with disk_errors(root, "the commit"):
+    with disk_errors(root, _ACTION):
         if not clean:
             sweep_orphans(root, parent)
         draft = replace(
@@ -108,14 +109,15 @@ def commit(
             parent=parent.generation,
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
-        try:
-            draft = _written(root, parent, draft, changes)
+    try:
+        draft = _written(root, parent, draft, changes)
+        with disk_errors(root, _ACTION):
             publish(root, draft, lambda: before_swap(draft))
-        except BaseException:
-            # what CURRENT names decides, since an interrupt may come right after the swap
-            with suppress(OscillinkError):
-                sweep_orphans(root, read_current(root))
-            raise
+    except BaseException:
+        # what CURRENT names decides, since an interrupt may come right after the swap
+        with suppress(OscillinkError):
+            sweep_orphans(root, read_current(root))
+        raise
     # the generation is live, whatever becomes of old ones
     with suppress(OscillinkError, OSError):
         sweep(root, draft)
@@ -124,19 +126,19 @@ def commit(
 
 def _written(root: Path, parent: Manifest, draft: Manifest, changes: Iterable[Change]) -> Manifest:
     known: list[Change] = []
-    try:
-        with _Writing(root, parent, draft) as writing:
-            for change in changes:
-                known.append(change)
-                writing.begin(change)
+    with _Writing(root, parent, draft) as writing:
+        for change in changes:  # whatever is raised there has nothing to do with the disk
+            known.append(change)
+            writing.begin(change)
+        with disk_errors(root, _ACTION), suppress(OvertakenError):
             return writing.done()
-    except OvertakenError:
+    with disk_errors(root, _ACTION):
         # another program wrote to a table; what no generation names is not the store's
         sweep_orphans(root, read_current(root))
-    with _Writing(root, parent, draft) as writing:
-        for change in known:
-            writing.begin(change)
-        return writing.done()
+        with _Writing(root, parent, draft) as writing:
+            for change in known:
+                writing.begin(change)
+            return writing.done()
 
 
 class _WrittenTable(NamedTuple):
@@ -227,5 +229,5 @@ def _pool() -> ThreadPoolExecutor:
 
 def _with_row_ids(segment: Segments, which: RowIds, appended: npt.NDArray[np.uint64]) -> Segments:
     row_ids = np.concatenate([which.before, appended])
-    arrays = {**segment.arrays[which.segment], "row_ids": row_ids}
+    arrays = {**segment.arrays_of(which.segment), "row_ids": row_ids}
     return Segments(arrays={which.segment: arrays})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,20 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segments:
-    """New segments by name, each either named arrays, rows or a JSON value."""
+    """New segments by name, each either named arrays, rows or a JSON value.
 
-    arrays: Mapping[str, Arrays] = field(default_factory=dict)
+    In place of arrays there may be a function that gives them: it is called when they are
+    written, in the thread that writes them.
+    """
+
+    arrays: Mapping[str, Arrays | Callable[[], Arrays]] = field(default_factory=dict)
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+
+    def arrays_of(self, name: str) -> Arrays:
+        """The arrays of one segment."""
+        arrays = self.arrays[name]
+        return arrays() if callable(arrays) else arrays
 
     def each(self) -> dict[str, Segments]:
         """Every segment alone, by name."""
@@ -67,8 +76,8 @@ def write_segments(root: Path, generation: int, segments: Segments) -> dict[str,
         paths[name] = folder / f"{name.replace('/', '-')}{suffix}"
         return paths[name]
 
-    for name, arrays in segments.arrays.items():
-        _write_arrays(path_of(name, ".arrays"), arrays)
+    for name in segments.arrays:
+        _write_arrays(path_of(name, ".arrays"), segments.arrays_of(name))
     for name, rows in segments.rows.items():
         _write_rows(path_of(name, ".arrow"), rows)
     for name, value in segments.values.items():
