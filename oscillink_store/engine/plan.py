@@ -128,8 +128,8 @@ def plan(
     """Plan what new rows, their vectors included, and anchors that go make of a generation.
 
     ``removed`` (M,) are slots, ascending, replaced anchors among them. First comes what takes
-    no time to plan, the rows themselves, then what depends on the new rows alone, and last the
-    lattice, so that a commit can write each of these while the next one is planned.
+    no time to plan, the rows themselves, then what depends on the new rows alone, the lattice, and
+    last the rest, so that a commit can write each of these while the next one is planned.
     """
     first, count = snapshot.slots, fresh.num_rows
     rows = fresh.drop_columns([name for name in NOT_IN_ROWS if name in fresh.schema.names])
@@ -157,8 +157,11 @@ def plan(
     change = AnchorChange(corpus=corpus, before=before, after=after)
     updated = relations.update(change, parameters, progress)
     records, terms = corrections(corpus.graph, removed, updated.arcs)
-    near = _add_near(draft, snapshot, updated.near) if count else []
     merged = _add_records(draft, snapshot, records, terms, first + count)
+    yield draft.finished()
+
+    draft = Draft()
+    near = _add_near(draft, snapshot, updated.near) if count else []
     _add_arrivals(draft, snapshot, updated.near_log, near, after)
     draft.manifest.update(
         statistics=_statistics(snapshot, change, part, terms, removed)

@@ -87,8 +87,8 @@ def commit(
 ) -> Manifest:
     """Write the next generation and make it live. The writer's lock must be held.
 
-    Of several changes no two concern the same table. Each is written while the next one is
-    waited for, so that a generator of changes can work that one out beside.
+    Each change is written while the next one is waited for, so that a generator of changes can
+    work that one out beside. Changes of the same table are made one after another.
 
     ``before_swap`` is called with the new manifest when all is on the disk but ``CURRENT``.
     Whatever is raised, there or here, ``parent`` stays live and what was written is removed.
@@ -107,7 +107,6 @@ def commit(
             # a number that no generation had, be it live or given up as damaged
             generation=max([parent.generation, *manifests_on_disk(root)]) + 1,
             parent=parent.generation,
-            created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
     try:
         draft = _written(root, parent, draft, changes)
@@ -165,9 +164,8 @@ class _Writing:
         root, parent = self._root, self._parent
         # tables come first: what waits for one must not take a thread from it
         for name, table in change.tables.items():
-            self._tables[name] = _pool().submit(
-                _write_table, root, name, parent.tables.get(name), table
-            )
+            earlier = self._tables.get(name)
+            self._tables[name] = _pool().submit(self._write_table, name, table, earlier)
         for name, segment in change.segments.each().items():
             self._segments[name] = _pool().submit(self._write_segment, segment, change.row_ids)
         # what is damaged must not be written again with a checksum of its own
@@ -194,6 +192,7 @@ class _Writing:
             sync_folder(self._root, self._draft.generation)
         return replace(
             self._draft,
+            created=datetime.now(UTC).isoformat(timespec="microseconds"),
             tables={**self._parent.tables, **tables},
             segments=segments,
             **self._fields,
@@ -205,21 +204,21 @@ class _Writing:
             segment = _with_row_ids(segment, row_ids, appended)
         return write_segments(self._root, self._draft.generation, segment)
 
+    def _write_table(
+        self, name: str, change: TableChange, earlier: Future[_WrittenTable] | None
+    ) -> _WrittenTable:
+        before = self._parent.tables.get(name) if earlier is None else earlier.result().entry
+        with panics_as_errors():
+            written = write_table(self._root, name, before, change)
+            entry = written.table.entry(self._root, before.files if before else ())
+        return _WrittenTable(entry, written.row_ids)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         pending: list[Future[Any]] = [*self._tables.values(), *self._segments.values()]
         wait([*pending, *self._checks])
-
-
-def _write_table(
-    root: Path, name: str, before: TableEntry | None, change: TableChange
-) -> _WrittenTable:
-    with panics_as_errors():
-        written = write_table(root, name, before, change)
-        entry = written.table.entry(root, before.files if before else ())
-    return _WrittenTable(entry, written.row_ids)
 
 
 @cache
