@@ -110,7 +110,8 @@ class Compare(Filter):
         if self.op not in get_args(Operator):
             known = ", ".join(get_args(Operator))
             raise QueryError(f"filter: op is {self.op!r}: use one of {known}")
-        if self.op in _LISTS and not isinstance(self.value, list | tuple | set | frozenset):
+        object.__setattr__(self, "value", _plain(self.value, self.path))
+        if self.op in _LISTS and not isinstance(self.value, list):
             raise QueryError(f"filter: {self.op} of {self.path!r:.80} needs a list of values")
         if self.op in _BARE and self.value is not None:
             raise QueryError(f"filter: {self.op} of {self.path!r:.80} takes no value")
@@ -120,7 +121,6 @@ class Compare(Filter):
             isinstance(self.value, bool) or not isinstance(self.value, int | float | str)
         ):
             raise QueryError(f"filter: {self.op} of {self.path!r:.80} needs a number or a text")
-        object.__setattr__(self, "value", _plain(self.value, self.path))
 
     @cached_property
     def paths(self) -> tuple[tuple[str, ...], ...]:

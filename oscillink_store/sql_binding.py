@@ -19,9 +19,10 @@ from __future__ import annotations
 import atexit
 import hashlib
 import itertools
+import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from operator import attrgetter
 from string import Template
@@ -282,19 +283,18 @@ def _table(
         for number, q, vector, k, where in zip(*(a.to_pylist() for a in arguments), strict=True):
             store, text, psi = _asked(number, q, vector)
             result = store.search(text, vector=psi, k=k, where=where)
-            payloads = result.to_arrow()["payload"].to_pylist()
-            hits.append(
-                [
-                    (*values(hit), payload, result.receipt.hash)
-                    for hit, payload in zip(result, payloads, strict=True)
-                ]
-            )
+            hash_ = result.receipt.hash
+            hits.append([(*values(hit), _json(hit.payload), hash_) for hit in result])
             if (snapshot := store.current()) not in agreeing:
                 _check_metadata(snapshot, metadata)
                 agreeing.add(snapshot)
         return pa.array(hits, answer)
 
     return search
+
+
+def _json(payload: Mapping[str, Any] | None) -> str | None:
+    return None if payload is None else json.dumps(payload, ensure_ascii=False)
 
 
 def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:

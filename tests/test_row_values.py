@@ -171,6 +171,7 @@ class TestMetadata:
 class TestDigests:
     ROW: ClassVar[dict[str, Any]] = {
         "id": "a", "title": "T", "text": "Büchër", "sequence": "s", "position": 3, "gate": 0.5,
+        "payload": {"k": [1]},
         "links": ["b"], "vector": [3.0, 4.0], "n": 5,
         "m": {"z": 1.0, "a": None, "l": [b"\x01", None]},
         "day": dt.date(1970, 1, 11), "price": Decimal("1.50"), "gone": None,
@@ -181,7 +182,7 @@ class TestDigests:
 
     def test_documented_bytes(self) -> None:
         content = (
-            '["T","Büchër","s",3,["b"],0.5,'
+            '["T","Büchër","s",3,["b"],0.5,"{\\"k\\":[1]}",'
             '{"day":10,"m":{"l":["01",null],"z":1},"n":5,"price":"1.50"}]'
         )
         vector = np.array([0.6, 0.8], "<f4").tobytes()
@@ -196,6 +197,7 @@ class TestDigests:
         [
             {"title": None}, {"text": "Bücher"}, {"sequence": None}, {"position": 3.5},
             {"gate": 0.25}, {"links": ["b", "c"]}, {"vector": [4.0, 3.0]}, {"n": 6}, {"n": None},
+            {"payload": {"k": [2]}}, {"payload": None},
             {"n": "5"}, {"m": {"z": 1.0, "l": [b"\x01"]}}, {"extra": 1}, {"price": Decimal("1.51")},
         ],
         ids=str,

@@ -59,7 +59,8 @@ class TestColumns:
     def test_all_parts(self) -> None:
         row = {
             "id": 7, "title": "Ärger", "text": "Body", "vector": [3, 4], "sequence": 12,
-            "position": 2, "links": ["b", "c"], "gate": 0.5, "lang": "de", "tags": {"n": [1]},
+            "position": 2, "links": ["b", "c"], "gate": 0.5,
+            "payload": {"k": [1.5, None]}, "lang": "de", "tags": {"n": [1]},
         }  # fmt: skip
         out = normalize([row])
         assert out.schema == anchors_schema(
@@ -70,7 +71,8 @@ class TestColumns:
             {
                 "id": "7", "title": "Ärger", "text": "Body",
                 "vector": [np.float32(0.6), np.float32(0.8)], "sequence": "12", "position": 2.0,
-                "links": ["b", "c"], "gate": 0.5, "fulltext": "Ärger\nBody", "digest": digest,
+                "links": ["b", "c"], "gate": 0.5, "payload": '{"k":[1.5,null]}',
+                "fulltext": "Ärger\nBody", "digest": digest,
                 "lang": "de", "tags": {"n": [1]},
             }
         ]  # fmt: skip
@@ -81,7 +83,7 @@ class TestColumns:
         assert out.pop("digest")
         assert out == {
             "id": "a", "title": None, "text": "x", "sequence": None, "position": None,
-            "links": None, "gate": 1.0, "fulltext": "x",
+            "links": None, "gate": 1.0, "payload": None, "fulltext": "x",
         }  # fmt: skip
 
     def test_blank_titles_and_sequences_are_null(self) -> None:
@@ -104,7 +106,7 @@ class TestColumns:
         assert out.drop_columns(["digest", "vector"]).to_pylist() == [
             {
                 "id": "k", "title": "h", "text": "b", "sequence": "d", "position": 86400.0,
-                "links": ["k2"], "gate": 0.0, "fulltext": "h\nb", "doc": "d",
+                "links": ["k2"], "gate": 0.0, "payload": None, "fulltext": "h\nb", "doc": "d",
                 "day": dt.date(1970, 1, 2), "speaker": "s",
             }
         ]  # fmt: skip

@@ -49,7 +49,7 @@ def test_search_is_a_table_of_the_hits(con: duckdb.DuckDBPyConnection, store: os
     rows = con.sql("FROM coherent_search($q, k := 4)", params={"q": QUESTION}).to_arrow_table()
     assert rows.schema.names == [
         "id", "score", "rank", "text", "title", "evidence", "gate", "coherence", "cosine",
-        "metadata", "receipt",
+        "metadata", "payload", "receipt",
     ]  # fmt: skip
     for row, hit in zip(rows.to_pylist(), result, strict=True):
         row.pop("receipt")

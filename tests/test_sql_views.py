@@ -24,7 +24,8 @@ def names(con: duckdb.DuckDBPyConnection, view: str) -> list[str]:
 
 def test_anchors_are_the_stores(con: duckdb.DuckDBPyConnection, store: osc.Store) -> None:
     assert names(con, "coherent_anchors") == [
-        "id", "title", "text", "sequence", "position", "links", "gate", "vector", "lang",
+        "id", "title", "text", "sequence", "position", "links", "gate", "vector", "payload",
+        "lang",
     ]  # fmt: skip
     shown = con.sql("FROM coherent_anchors ORDER BY id").to_arrow_table().to_pylist()
     stored = sorted(store.to_arrow().to_pylist(), key=lambda row: row["id"])
@@ -45,8 +46,8 @@ def test_anchors_with_every_field(make_store: Callable[..., osc.Store]) -> None:
     with duckdb.connect() as con:
         osc.attach(con, store)
         assert con.execute("FROM coherent_anchors ORDER BY id").fetchall() == [
-            ("a", "A", "one", "s", 1.0, ["b"], 0.5, (1.0, 0.0), 2020, None),
-            ("b", None, "two", None, None, None, 1.0, (0.0, 1.0), None, ["x", "y"]),
+            ("a", "A", "one", "s", 1.0, ["b"], 0.5, (1.0, 0.0), None, 2020, None),
+            ("b", None, "two", None, None, None, 1.0, (0.0, 1.0), None, None, ["x", "y"]),
         ]
 
 
@@ -131,7 +132,7 @@ def test_a_prepared_statement_over_changed_columns_says_so(
 ) -> None:
     con.execute("PREPARE p AS FROM coherent_anchors")
     store.ingest([{"id": "new", "text": "a zebra", "year": 2020}])
-    with pytest.raises(duckdb.Error, match="10 columns where it declared 9"):
+    with pytest.raises(duckdb.Error, match="11 columns where it declared 10"):
         con.execute("EXECUTE p")
     con.execute("PREPARE p AS FROM coherent_anchors")
     assert len(con.execute("EXECUTE p").fetchall()) == len(store)

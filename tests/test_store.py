@@ -455,7 +455,8 @@ class TestReading:
         records = shared.get(["r50", "r3", "r50"])
         assert [record["id"] for record in records] == ["r50", "r3", "r50"]
         assert records[1].keys() == {
-            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "n", "meta",
+            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "payload",
+            "n", "meta",
         }  # fmt: skip
         assert records[1]["title"] == "Title 3"
         assert records[1]["meta"] == {"a": 1, "tags": ["x"]}
@@ -470,10 +471,26 @@ class TestReading:
             shared.get(["r1", "r99"])
         assert isinstance(caught.value, LookupError)
 
+    def test_a_text_may_be_blank_beside_its_vector(self, tmp_path: Path) -> None:
+        with osc.connect(tmp_path / "blank.osc") as store:
+            store.ingest(
+                [
+                    {"id": "a", "text": "", "vector": [1.0, 0.0]},
+                    {"id": "b", "text": " \n", "vector": [0.0, 1.0]},
+                    {"id": "c", "text": "words", "vector": [1.0, 1.0]},
+                ]
+            )
+            store.ingest([{"id": "d", "text": "", "vector": [1.0, 0.1]}])
+            assert store.search("words", vector=[1.0, 0.0], ranking="dense").ids == list("adcb")
+            assert [hit.text for hit in store.search("words", k=1)] == ["words"]
+            assert [row["text"] for row in store.get(["a", "b"])] == ["", " \n"]
+            assert store.verify().ok
+
     def test_to_arrow(self, shared: osc.Store) -> None:
         table = shared.to_arrow()
         assert table.schema.names == [
-            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "n", "meta",
+            "id", "title", "text", "vector", "sequence", "position", "links", "gate", "payload",
+            "n", "meta",
         ]  # fmt: skip
         assert table["id"].to_pylist() == [f"r{i}" for i in range(60)]
         assert table.schema.field("vector").type == pa.list_(pa.float32(), 64)

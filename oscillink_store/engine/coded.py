@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Coded", "PartValues"]
 
 _PATHS_KEPT = 64
+_ORDERS = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 
 Path = tuple[str, ...]
 Codes = npt.NDArray[np.int32]
@@ -59,9 +60,13 @@ class Coded:
         answers = np.zeros(len(self.values) + 1, np.bool_)
         answers[-1] = test(None)  # where the code -1 points
         chosen = self._named(compare)
-        if chosen is None:
-            chosen = [code for code, value in enumerate(self.values) if test(value)]
-        answers[chosen] = True
+        if chosen is not None:
+            answers[chosen] = True
+        elif compare.op in _ORDERS and _is_exact(compare.value) and self._numbers is not None:
+            with np.errstate(invalid="ignore"):  # what is no number is NaN, below and above none
+                answers[:-1] = _ORDERS[compare.op](self._numbers, float(compare.value))
+        else:
+            answers[:-1] = [test(value) for value in self.values]
         found: npt.NDArray[np.bool_] = answers[self.codes]
         return found
 
@@ -71,6 +76,12 @@ class Coded:
         if compare.op not in ("eq", "in") or not all(map(_is_scalar, given)):
             return None
         return [code for value in given for code in self._scalars.get(_key(value), ())]
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.float64] | None:
+        """The values as numbers, NaN where they are none; None when float64 cannot tell them."""
+        numbers = [value if _is_number(value) else np.nan for value in self.values]
+        return np.array(numbers, np.float64) if all(map(_is_exact, numbers)) else None
 
     @cached_property
     def _scalars(self) -> Mapping[Any, list[int]]:
@@ -83,6 +94,15 @@ class Coded:
 
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, str | int | float)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether a number, or none, compares in float64 as it does in Python."""
+    return isinstance(value, float) or (_is_number(value) and abs(value) <= 2**53)
 
 
 def _key(value: Any) -> Any:

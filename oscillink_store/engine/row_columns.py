@@ -64,12 +64,12 @@ def identifiers(column: pa.Array, refuse: Refuse) -> pa.Array:
     return ids
 
 
-def required_texts(column: pa.Array, refuse: Refuse) -> pa.Array:
-    """Texts as ``string``, none null or blank."""
+def required_texts(column: pa.Array, refuse: Refuse, *, blank: bool) -> pa.Array:
+    """Texts as ``string``, none null, and none blank unless that is allowed."""
     if pa.types.is_integer(column.type):
         raise refuse(None, f"is of type {column.type}: give text")
     texts = _texts(column, refuse, "text")
-    missing = first_row(pc.or_kleene(texts.is_null(), _blank(texts)))
+    missing = first_row(texts.is_null() if blank else pc.or_kleene(texts.is_null(), _blank(texts)))
     if missing is not None:
         problem = "is empty" if texts[missing].is_valid else "is missing"
         raise refuse(missing, f"{problem}: give the row a text or leave the row out")

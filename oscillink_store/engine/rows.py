@@ -6,7 +6,7 @@ What a source may bring, by the names in :class:`~oscillink_store.model.Fields`:
 part     accepted                                      stored as
 ======== ============================================= ===================================
 id       text or whole numbers, unique, not blank      ``string``
-text     text, not blank                               ``string``
+text     text; not blank where it is to be embedded    ``string``
 title    text or whole numbers                         ``string``; blank is null
 vector   lists of numbers of one length, all rows or   D float32 with Euclidean norm 1
          none; JSON arrays as text
@@ -255,7 +255,8 @@ class Normalizer:
         rows = len(columns[fields.id])
         ids = part_of(fields.id, row_columns.identifiers)
         title = part_of(fields.title, row_columns.optional_texts)
-        text = part_of(fields.text, row_columns.required_texts)
+        blank = self._brings_vectors(columns)
+        text = part_of(fields.text, partial(row_columns.required_texts, blank=blank))
         return {
             "id": ids,
             "title": title,
@@ -284,6 +285,10 @@ class Normalizer:
             )
         return keys
 
+    def _brings_vectors(self, columns: dict[str, pa.Array]) -> bool:
+        column = columns.get(self._fields.vector)
+        return column is not None and not pa.types.is_null(column.type)
+
     def _vectors(
         self,
         columns: dict[str, pa.Array],
@@ -291,9 +296,7 @@ class Normalizer:
         refuse: Callable[[str, int | None, str], InputError],
     ) -> pa.Array | None:
         name = self._fields.vector
-        column = columns.get(name)
-        if column is not None and pa.types.is_null(column.type):
-            column = None
+        column = columns[name] if self._brings_vectors(columns) else None
         if column is None and self._needs_vector:
             raise InputError(
                 f"{source} has no vectors in a column {name!r}, and the store has no embedder: "
