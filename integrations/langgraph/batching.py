@@ -24,6 +24,13 @@ from oscillink_store.integrations.langgraph.writing import Change, Put, Writer
 
 __all__ = ["Batch", "Batcher"]
 
+_MOST_COPIED = 200_000
+"""Characters of the copies of one item's value in its anchors; beyond it there are none.
+
+Items of many texts would else take space by the square of their size. A search by meaning under
+a filter looks at such items one by one.
+"""
+
 
 @dataclass(kw_only=True)
 class Batch:
@@ -150,6 +157,11 @@ class Batcher:
         texts = batch.texts.get(place, [])
         if self._index is not None:
             texts = self._index.with_vectors(texts, batch.vectors)
+        value = dict(op.value or {})
+        copied = len(texts) * len(str(value)) if len(texts) > 1 else 0
         return Put(
-            value=dict(op.value or {}), texts=texts, ttl=None if op.ttl is None else op.ttl * 60
+            value=value,
+            texts=texts,
+            ttl=None if op.ttl is None else op.ttl * 60,
+            filterable=copied <= _MOST_COPIED,
         )

@@ -14,8 +14,8 @@ _OPERATORS: dict[str, Operator] = {
 }  # fmt: skip
 
 
-def filter_of(given: Mapping[str, Any]) -> Filter:
-    """All conditions of ``given`` on the ``value`` of an item's record.
+def filter_of(given: Mapping[str, Any], above: tuple[str, ...]) -> Filter:
+    """All conditions of ``given`` on the value of an item, which lies ``above`` its fields.
 
     A key is the name of a field or, with dots, a path through objects; where an item has a field
     of that whole name, dots and all, that one counts. An absent field satisfies nothing but
@@ -24,7 +24,9 @@ def filter_of(given: Mapping[str, Any]) -> Filter:
     Raises:
         ValueError: a key is no path, or an operator is unknown.
     """
-    return And(tuple(part for key, value in given.items() for part in _conditions((), key, value)))
+    return And(
+        tuple(part for key, value in given.items() for part in _conditions(above, key, value))
+    )
 
 
 def _conditions(above: tuple[str, ...], key: Any, value: Any) -> list[Filter]:
@@ -46,8 +48,8 @@ def _compare(above: tuple[str, ...], key: str, name: str, held: Any) -> Filter:
     if operator is None:
         known = ", ".join(_OPERATORS)
         raise ValueError(f"Unsupported operator: {name!r} for {key!r:.80}. Use one of {known}")
-    whole = ("value", *above, key)
-    pieces = ("value", *above, *key.split("."))
+    whole = (*above, key)
+    pieces = (*above, *key.split("."))
     if whole == pieces:
         return Compare(whole, operator, held)
     literal = Compare(whole, "exists")

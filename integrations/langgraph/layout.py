@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 from langgraph.store.base import Item, SearchItem
 
 import oscillink_store as osc
-from oscillink_store.filters import Compare
+from oscillink_store.filters import Compare, Filter, matches
+from oscillink_store.integrations.langgraph.filtering import filter_of
 
 __all__ = [
     "ROOT",
@@ -23,6 +24,7 @@ __all__ = [
     "Text",
     "anchors_of",
     "item_of",
+    "meets",
     "place_of",
     "record_of",
     "row_of",
@@ -53,9 +55,15 @@ class Text:
         return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
 
 
-def row_of(place: Place, text: Text, fields: osc.Fields) -> dict[str, Any]:
-    """The anchor of a text as a row to ingest, in the columns of the folder."""
+def row_of(
+    place: Place, text: Text, fields: osc.Fields, value: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The anchor of a text as a row to ingest, in the columns of the folder.
+
+    Its payload holds the item's value for filters to look at, unless there is None here.
+    """
     namespace, key = place
+    about = {"namespace": list(namespace), "key": key}
     # a folder may have columns of its own for documents, and wants to see them at least once
     row: dict[str, Any] = dict.fromkeys(
         (fields.title, *fields.sequence_columns, fields.position, fields.links, fields.gate,
@@ -63,7 +71,7 @@ def row_of(place: Place, text: Text, fields: osc.Fields) -> dict[str, Any]:
     )  # fmt: skip
     row[fields.id] = text.id(place)
     row[fields.text] = text.text
-    row[fields.payload] = {ROOT: {"namespace": list(namespace), "key": key}}
+    row[fields.payload] = {ROOT: about if value is None else about | {"value": value}}
     if text.vector is not None:
         row[fields.vector] = text.vector
     return row
@@ -87,9 +95,20 @@ def anchors_of(record: osc.Record | None) -> list[str]:
     return [] if record is None else list(record.value["anchors"])
 
 
-def within(prefix: Sequence[str]) -> Compare:
-    """The anchors of the items in a namespace and below it."""
-    return Compare((ROOT, "namespace"), "prefix", list(prefix))
+def within(prefix: Sequence[str], given: Mapping[str, Any] | None) -> Filter:
+    """The anchors of the items in a namespace and below it that satisfy a filter.
+
+    Those whose payload has no value are among them, whether their items satisfy it or not.
+    """
+    inside = Compare((ROOT, "namespace"), "prefix", list(prefix))
+    if not given:
+        return inside
+    return inside & (filter_of(given, (ROOT, "value")) | ~Compare((ROOT, "value"), "exists"))
+
+
+def meets(record: osc.Record, given: Mapping[str, Any] | None) -> bool:
+    """Whether an item satisfies a filter."""
+    return not given or matches(filter_of(given, ("value",)), record.value)
 
 
 def place_of(hit: osc.Hit) -> Place | None:

@@ -10,9 +10,9 @@ from typing import Literal, Protocol, TypeAlias
 from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, SearchOp
 
 import oscillink_store as osc
-from oscillink_store.filters import Filter, Ids
+from oscillink_store.filters import Filter
 from oscillink_store.integrations.langgraph.filtering import filter_of
-from oscillink_store.integrations.langgraph.layout import ROOT, anchors_of, place_of, within
+from oscillink_store.integrations.langgraph.layout import ROOT, anchors_of, meets, place_of, within
 
 __all__ = ["Ranking", "Reader", "View"]
 
@@ -70,7 +70,7 @@ class Reader:
     def select(self, op: SearchOp) -> list[osc.Record]:
         """The items in a namespace and below that satisfy a filter, the last written first."""
         prefix = (ROOT, *op.namespace_prefix)
-        where = filter_of(op.filter) if op.filter else None
+        where = filter_of(op.filter, ("value",)) if op.filter else None
         if not self.omit_expired:
             return self.view.records(prefix, where=where, limit=op.limit, offset=op.offset)
         held = [each for each in self.view.records(prefix, where=where) if self._counts(each)]
@@ -80,18 +80,15 @@ class Reader:
         self, op: SearchOp, vector: Sequence[float] | None
     ) -> tuple[list[tuple[osc.Record, float]], osc.Receipt]:
         """The items whose texts are nearest to a query, each with the score of its best text."""
-        where: Filter = within(op.namespace_prefix)
-        if op.filter:
-            chosen = self.view.records((ROOT, *op.namespace_prefix), where=filter_of(op.filter))
-            where = Ids([id_ for record in chosen for id_ in anchors_of(record)])
+        where = within(op.namespace_prefix, op.filter)
         wanted = op.offset + op.limit
         count = max(wanted, 1)
         while True:
-            # several texts may be of one item, so what is found may not be enough items yet
+            # several texts may be of one item, so this may not be enough items yet
             result = self.view.search(
                 op.query, vector=vector, k=count, where=where, ranking=self.ranking
             )
-            items = list(self._items(result.hits))
+            items = list(self._items(result.hits, op))
             if len(items) >= wanted or len(result) < count:
                 return items[op.offset : wanted], result.receipt
             count *= 4
@@ -107,11 +104,11 @@ class Reader:
         found = {
             namespace[1:][: op.max_depth]
             for namespace in held
-            if all(_meets(namespace[1:], condition) for condition in conditions)
+            if all(_agrees(namespace[1:], condition) for condition in conditions)
         }
         return sorted(found)[op.offset : op.offset + op.limit]
 
-    def _items(self, hits: Sequence[osc.Hit]) -> Iterator[tuple[osc.Record, float]]:
+    def _items(self, hits: Sequence[osc.Hit], op: SearchOp) -> Iterator[tuple[osc.Record, float]]:
         seen = set()
         for hit in hits:
             place = place_of(hit)
@@ -121,13 +118,14 @@ class Reader:
             # an anchor that the record does not list is of a value that is gone by now
             if record is not None and hit.id in anchors_of(record):
                 seen.add(place)
-                yield record, hit.score
+                if meets(record, op.filter):
+                    yield record, hit.score
 
     def _counts(self, record: osc.Record) -> bool:
         return not self.omit_expired or record.expires is None or record.expires > datetime.now(UTC)
 
 
-def _meets(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
+def _agrees(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
     path = tuple(condition.path)
     if len(path) > len(namespace):
         return False

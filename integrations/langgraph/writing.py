@@ -30,11 +30,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Put:
-    """A value to store, with its indexed texts; ``ttl`` is in seconds."""
+    """A value to store, with its indexed texts; ``ttl`` is in seconds.
+
+    ``filterable`` says whether each of the anchors gets a copy of the value.
+    """
 
     value: Mapping[str, Any]
     texts: Sequence[Text]
     ttl: float | None
+    filterable: bool
 
 
 @dataclass(kw_only=True)
@@ -126,7 +130,8 @@ class Writer:
             if put is None:
                 drops.append(_name(place))
             else:
-                rows += [row_of(place, text, fields) for text in put.texts]
+                value = put.value if put.filterable else None
+                rows += [row_of(place, text, fields, value) for text in put.texts]
                 records.append(record_of(place, put.value, put.texts, put.ttl))
         stale.difference_update(row[fields.id] for row in rows)
         self._store.write(
