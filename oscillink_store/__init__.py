@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SearchResult,
     )
     from oscillink_store.receipts.receipt import Receipt
+    from oscillink_store.records import Record
     from oscillink_store.sql_binding import attach, detach
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "OscillinkError",
     "Parameters",
     "Receipt",
+    "Record",
     "SearchResult",
     "Store",
     "attach",
@@ -55,6 +57,7 @@ _HOMES = {
     "OscillinkError": "errors",
     "Parameters": "model",
     "Receipt": "receipts.receipt",
+    "Record": "records",
     "SearchResult": "model",
     "Store": "engine.store",
     "attach": "sql_binding",

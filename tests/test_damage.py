@@ -19,6 +19,7 @@ from state_model import QUESTIONS, open_store
 
 import oscillink_store as osc
 from oscillink_store.errors import IntegrityError, IntegrityWarning
+from oscillink_store.filters import Compare
 from oscillink_store.storage.manifest import manifest_path, manifests_on_disk, read_current
 
 Truth = dict[int, tuple[pa.Table, list[Any]]]
@@ -54,7 +55,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 def answers(store: osc.Store) -> tuple[pa.Table, list[Any]]:
     found = [store.search(**question) for question in QUESTIONS]
-    return store.to_arrow(), [[(hit.id, hit.score, hit.text) for hit in hits] for hits in found]
+    hits = [[(hit.id, hit.score, hit.text) for hit in hits] for hits in found]
+    return store.to_arrow(), [hits, store.records(), store.record(("n",), "k1")]
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +66,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     with open_store(root) as store:
         for batch in (5, 8, 16):
             store.ingest(rows(batch, 1))
-        store.delete(where="batch = 8 AND n > 2")
+        store.write(put=[osc.Record(("n",), f"k{i}", i) for i in range(50)])
+        store.write(delete=Compare("batch", "eq", 8) & Compare("n", "gt", 2), drop=[(("n",), "k1")])
         store.tag("early")
         store.maintain()
         store.ingest(rows(16, 2) + rows(2, 2))
         store.ingest(rows(11, 3))
         store.delete(["11-1", "5-4"])
         store.tag("late")
-        store.ingest(rows(7, 4))
+        store.write(rows(7, 4), put=[osc.Record(("n",), "k2", "new")], touch=[(("n",), "k3")])
         truth = {}
         for generation in manifests_on_disk(root):
             with store.snapshot(generation=generation) as pinned:
@@ -79,6 +82,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
         names = read_current(root).segments
         assert {name.partition("/")[0] for name in names} == {
             "parts", "near", "lattice", "corrections", "arrivals", "dead", "moments", "facets",
+            "records",
         }  # fmt: skip
     assert len(truth) >= 4
     return root, truth
@@ -161,6 +165,8 @@ def check_opened(root: Path, name: str, truth: Truth) -> int | None:
                     store.ingest(rows(3, 9))
                 with pytest.raises(IntegrityError, match="restore"):
                     store.delete(ids="5-1")
+                with pytest.raises(IntegrityError, match="restore"):
+                    store.write(put=[osc.Record((), "k", 1)])
                 with pytest.raises(IntegrityError, match="restore"):
                     store.maintain()
                 assert tree(root) == before

@@ -22,6 +22,12 @@ Step = Callable[[osc.Store], object]
 STEPS: dict[str, Step] = {
     "ingest": lambda store: store.ingest(rows(18, 2) + rows(5, 2)),
     "delete": lambda store: store.delete(where="n > 3"),
+    "write": lambda store: store.write(
+        rows(18, 3), put=[osc.Record((), f"k{i}", "x" * 100) for i in range(200)]
+    ),
+    "records": lambda store: store.write(
+        put=[osc.Record((), f"k{i}", "x" * 100) for i in range(200)]
+    ),
     "maintain": lambda store: store.maintain(),
     "tag": lambda store: store.tag("full"),
 }

@@ -13,14 +13,18 @@ ROOT = Path(__file__).parent.parent
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "filters": {"errors"},
+    "records": {"errors"},
     "model": {"errors", "receipts"},  # the type of a result's receipt
     "kernels": {"errors", "model"},
     "lattice": {"errors", "model", "kernels"},
     "receipts": {"errors", "model"},
-    "storage": {"errors", "model", "receipts"},
+    "storage": {"errors", "model", "receipts", "records"},
     "embed": {"errors", "model"},
-    "engine": {"errors", "filters", "model", "kernels", "lattice", "receipts", "storage", "embed"},
-}
+    "engine": {
+        "errors", "filters", "model", "records", "kernels", "lattice", "receipts", "storage",
+        "embed",
+    },
+}  # fmt: skip
 # Faces may use each other: the command line runs the demo and attaches DuckDB.
 FACES = set(BELOW) | {"cli", "demo", "sql", "sql_binding", "stdlib_docs"}
 PUBLIC_ONLY = {"integrations"}

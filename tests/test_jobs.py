@@ -594,7 +594,7 @@ class TestRejected:
         for count in (1000, 4000):
             rows = [row | {"vector": [1.0, 2.0]} for row in numbered(count)]
             for i in range(1, count):
-                rows[i] |= {"text": ""} if i % 2 else {"year": "x"}
+                rows[i] |= {"text": None} if i % 2 else {"year": "x"}
             store = make_store(f"{count}.osc", embedder=None)
             started = time.process_time()
             report = store.ingest_job(rows, name="j", batch=count, on_error="skip")

@@ -27,6 +27,7 @@ from oscillink_store.lattice.indexing import merge_parts, part_arrays, take_part
 from oscillink_store.lattice.near import compact_near
 from oscillink_store.lattice.records import merge_runs
 from oscillink_store.storage.commit import Change, RowIds
+from oscillink_store.storage.record_rows import is_record_run
 from oscillink_store.storage.schemas import (
     anchors_schema,
     conform,
@@ -69,7 +70,9 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
     draft = Draft()
     alive = snapshot.alive_mask()
     kept = alive == 1
-    draft.dropped = {name for name in snapshot.manifest.segments if name not in _STAY}
+    draft.dropped = {
+        name for name in snapshot.manifest.segments if name not in _STAY and not is_record_run(name)
+    }
     # what lies in one fragment per part stays there, without the rows that are gone
     draft.tables[ANCHORS] = TableChange(compact=max(len(snapshot), 1 << 20))
     if kept.any():

@@ -28,7 +28,7 @@ from oscillink_store.model import Fields, IngestReport
 from oscillink_store.storage.schemas import metadata_schema
 from oscillink_store.storage.wal import Ledger
 
-__all__ = ["delete", "ingest"]
+__all__ = ["delete", "ingest", "read_source"]
 
 
 def ingest(
@@ -51,19 +51,24 @@ def ingest(
         embedder = matching_embedder(root, snapshot.manifest, embedder)
         with clock.stage("read"):
             # what was read is not kept beside what is new in it
-            batch = compare(snapshot, _read(source, fields, snapshot, embedder, report))
+            batch = compare(snapshot, read_source(source, fields, snapshot, embedder, report))
         if not batch.changes and set(fields.facets) == set(snapshot.fields.facets):
             return report_of(snapshot.manifest, batch, clock, None)
         return writer.apply(batch, fields=fields, embedder=embedder, report=report, clock=clock)
 
 
-def _read(
+def read_source(
     source: object,
     fields: Fields,
     snapshot: Snapshot,
     embedder: Embedder | None,
     report: Progress,
 ) -> pa.Table:
+    """Every row of a source, as the anchors table holds them.
+
+    Raises:
+        InputError: a row or field cannot be used, or there are no rows.
+    """
     reader = open_source(source, fields)
     dimension = snapshot.manifest.dimension
     if dimension is None and embedder is not None:

@@ -30,12 +30,12 @@ __all__ = ["Live", "last_whole"]
 def last_whole(root: Path) -> Snapshot | None:
     """The newest generation on disk of which every file is what was written.
 
-    One without anchors, as every store begins with, is no answer to a damaged one.
+    One without anchors and records, as every store begins with, is no answer to a damaged one.
     """
     for generation in reversed(manifests_on_disk(root)):
         with suppress(IntegrityError, FormatError, MissingError):
             found = Snapshot(root, read_manifest(root, generation))
-            if len(found):
+            if len(found) or len(found.records):
                 return found
     return None
 

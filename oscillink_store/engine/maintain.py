@@ -9,6 +9,7 @@ from pathlib import Path
 from oscillink_store.engine.batch import Writer, silent
 from oscillink_store.engine.compact import compact
 from oscillink_store.engine.live import Live, last_whole
+from oscillink_store.engine.record_change import merge_records
 from oscillink_store.engine.snapshot import ANCHORS, CORRECTIONS, Snapshot
 from oscillink_store.errors import IntegrityError
 from oscillink_store.model import MaintenanceReport
@@ -43,6 +44,8 @@ def maintain(
         before = writer.snapshot
         report("fold", 0, None)
         loose, changes = _is_loose(before), _merged_tables(before)
+        records = merge_records(before)
+        changes += [records] if records else []
         if loose or changes:
             # what is written anew gets a checksum of its own, so nothing may be wrong with it
             require_whole(root, before.manifest.files())

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from oscillink_store.engine.json_text import json_text
 from oscillink_store.engine.row_vectors import Refuse
 from oscillink_store.errors import InputError
 
 __all__ = ["parse_payload", "payload_text", "payloads"]
-
-_MAX_DEPTH = 64
 
 
 def payload_text(value: Mapping[str, Any]) -> str:
@@ -23,16 +21,7 @@ def payload_text(value: Mapping[str, Any]) -> str:
     Raises:
         InputError: something in it has no JSON form; the message names its place and the remedy.
     """
-    _check(value, "")
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"holds a lone surrogate near {text[max(error.start - 20, 0) : error.start]!r}, which "
-            "is no Unicode text: replace it"
-        ) from None
-    return text
+    return json_text(value)
 
 
 def parse_payload(text: str) -> dict[str, Any]:
@@ -76,32 +65,6 @@ def payloads(column: pa.Array, refuse: Refuse) -> pa.Array:
         except InputError as error:
             raise refuse(row, str(error)) from None
     return pa.array(texts, pa.string())
-
-
-def _check(value: Any, place: str, depth: int = 0) -> None:
-    """Refuse what JSON does not know, where it stands."""
-    if value is None or isinstance(value, str | bool | int):
-        return
-    if depth > _MAX_DEPTH:
-        raise InputError("is nested too deeply: use 64 levels at most")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InputError(f"holds {value} at {place}, which JSON does not know: use None")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise InputError(
-                    f"holds the key {key!r:.40} at {place or 'its top'}: use text keys"
-                )
-            _check(item, f"{place}[{key!r:.40}]", depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check(item, f"{place}[{index}]", depth + 1)
-    else:
-        raise InputError(
-            f"holds a {type(value).__name__} at {place}, which JSON does not know: use text, "
-            "numbers, true, false, None, lists or dicts"
-        )
 
 
 def _refuse_constant(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from oscillink_store.engine.ask import build_query
 from oscillink_store.engine.predicate import predicate
+from oscillink_store.engine.record_reader import RecordReader
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import ClosedError, IntegrityError, QueryError
 from oscillink_store.filters import Filter
@@ -30,7 +31,7 @@ __all__ = ["Reader"]
 _ATTEMPTS = 5
 
 
-class Reader(ABC):
+class Reader(RecordReader):
     """Searches and reads one generation after another, as :meth:`current` gives them."""
 
     def __init__(

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from oscillink_store.engine.coded import PartValues
 from oscillink_store.engine.predicate import predicate
+from oscillink_store.engine.record_runs import RecordRun
+from oscillink_store.engine.record_view import RecordView
 from oscillink_store.errors import MissingError, QueryError
 from oscillink_store.filters import And, Compare, Filter, Ids, Not, Or
 from oscillink_store.kernels.dense import gather
@@ -30,6 +32,7 @@ from oscillink_store.lattice.postings import TextStatistics
 from oscillink_store.lattice.records import Records, merge_runs
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.storage.manifest import FileEntry, Manifest
+from oscillink_store.storage.record_rows import is_record_run
 from oscillink_store.storage.schemas import RESERVED_COLUMNS, conform
 from oscillink_store.storage.segments import open_arrays, open_json, open_rows
 from oscillink_store.storage.tables import Table, open_table
@@ -115,15 +118,24 @@ class Snapshot:
         shared = {} if before is None else before.opened
         self._segments: dict[str, Arrays] = {}
         self._tables: dict[str, pa.Table] = {}
-        self.opened: dict[FileEntry, Arrays | pa.Table] = {}
+        self.opened: dict[FileEntry, Any] = {}
+        """What is mapped by now: arrays, a table or a run of records by its file."""
+        runs: dict[str, RecordRun] = {}
         for name, entry in manifest.segments.items():
             if entry.path.endswith(".arrays"):
                 arrays = self._segments[name] = shared.get(entry) or open_arrays(root, entry)
                 self.opened[entry] = arrays
+            elif is_record_run(name):
+                run = shared.get(entry) or RecordRun(open_rows(root, entry), root / entry.path)
+                runs[name] = self.opened[entry] = run
             elif entry.path.endswith(".arrow"):
                 rows = shared.get(entry)
                 rows = self._tables[name] = open_rows(root, entry) if rows is None else rows
                 self.opened[entry] = rows
+        self.record_runs = sorted(runs)
+        """The names of the runs of records, oldest first."""
+        count = int(manifest.records.get("count", 0))
+        self.records = RecordView([runs[name] for name in self.record_runs], count)
         self.parts: tuple[StoredPart, ...] = tuple(
             StoredPart(first, self._segments[arrays_name(first)], self._tables[rows_name(first)])
             for first in self._firsts()

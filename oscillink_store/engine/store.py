@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +38,7 @@ from oscillink_store.storage.wal import Ledger
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.model import VerifyReport
+    from oscillink_store.records import Record
 
 __all__ = ["Store", "connect"]
 
@@ -316,6 +317,61 @@ class Store(Reader):
                 live=self._live,
                 lock_timeout=self._lock_timeout,
             )
+
+    def write(
+        self,
+        rows: object | None = None,
+        *,
+        delete: str | Sequence[str] | Filter | None = None,
+        put: Iterable[Record] = (),
+        drop: Iterable[tuple[Sequence[str], str]] = (),
+        touch: Iterable[tuple[Sequence[str], str]] = (),
+        fields: Fields | None = None,
+    ) -> IngestReport:
+        """Change anchors and records together; one call is one commit, all of it or nothing.
+
+        Args:
+            rows: Anchors to add or replace, as for :meth:`ingest`; an empty list is none.
+            delete: The ids of anchors to delete, or a filter for them. Ids that are not there
+                count for nothing. Rows come after it: what is deleted and comes again is
+                replaced, or left alone when it is the same.
+            put: Records to write; of those with one name the last counts. A record that is
+                there is replaced and stays as old as it was.
+            drop: Names (namespace, key) of records to drop before others are put; those that
+                are not there count for nothing.
+            touch: Names of records whose ``ttl`` begins anew; nothing else about them changes.
+            fields: Which columns of ``rows`` play which part, when not as the store was created.
+
+        Nothing is committed when nothing changes, and a commit of records alone has no receipt:
+        receipts tell what answers came from, and records are no part of any.
+
+        Raises:
+            InputError: a row, a record or a name cannot be used; the message names it.
+            QueryError: ``delete`` cannot be used.
+            EmbedderError, LockedError, IntegrityError, DiskError, ReadOnlyError: as for
+                :meth:`ingest`.
+        """
+        from oscillink_store.engine.record_change import record_edits
+        from oscillink_store.engine.write import Edits, checked_delete, write
+
+        edits = Edits(
+            rows=None if isinstance(rows, list | tuple) and not rows else rows,
+            delete=checked_delete(delete),
+            records=record_edits(put, drop, touch),
+        )
+        with self._writing("write"):
+            report = write(
+                self.path,
+                edits,
+                fields=fields or self._fields,
+                embedder=self._embedder,
+                ledger=self.ledger,
+                live=self._live,
+                lock_timeout=self._lock_timeout,
+            )
+            if edits.rows is not None:
+                self._fields = fields or self._fields
+        return report
 
     def maintain(
         self, *, repair: bool = False, progress: Progress | None = None

@@ -70,6 +70,7 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
         "generation": manifest.generation,
         "created": manifest.created,
         "anchors": anchors,
+        "records": len(snapshot.records),
         "dimension": manifest.dimension,
         "embedder": None if manifest.embedder is None else manifest.embedder["name"],
         "edges": edges,

@@ -44,7 +44,7 @@ _OLDEST_READ = 2
 CURRENT_NAME = "CURRENT"
 _FOLDER = "manifests"
 _MANIFEST_NAME = re.compile(rf"{_FOLDER}/[0-9]+\.json")
-_KNOWN_FEATURES: frozenset[str] = frozenset()
+_KNOWN_FEATURES = frozenset({"records"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Manifest:
     segments: Mapping[str, FileEntry]
     """By name: ``parts/<first slot>/arrays`` and ``.../rows``; ``lattice``, ``near`` and the
     runs ``corrections/<generation>``, ``arrivals/<generation>`` over them, the oldest first
-    when sorted; ``dead``, ``moments``, ``facets``."""
+    when sorted; ``dead``, ``moments``, ``facets``; the runs ``records/<generation>``."""
     fields: Mapping[str, Any]
     parameters: Mapping[str, Any]
     embedder: Mapping[str, Any] | None
@@ -101,6 +101,9 @@ class Manifest:
     receipts: Mapping[str, Any]
     """Of the receipts folded into receipts.lance: ``seal`` over all of them in order, and
     ``heads``, writer id → {sequence, hash} of its last one. Empty before the first fold."""
+    records: Mapping[str, Any] = field(default_factory=dict)
+    """``count`` of the records, and the ``time`` of the last commit that wrote any, in
+    microseconds since 1970. Empty before the first one."""
     features: Mapping[str, bool] = field(default_factory=dict)
     """Feature name → whether a reader that does not know it must refuse the store."""
     format_version: int = FORMAT_VERSION

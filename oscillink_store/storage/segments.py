@@ -3,8 +3,8 @@
 Rows are an uncompressed Arrow IPC file, small values JSON. The arrays of a segment stand one
 after another, little-endian, each from a multiple of 64 bytes, where a cache line and a vector
 register begin; behind them a JSON index {name: [type, shape, offset]} and its length in eight
-bytes. All can be rebuilt from ``anchors.lance``; each file is named in the manifest with its
-checksum and never changes once written.
+bytes. All but the records can be rebuilt from ``anchors.lance``; each file is named in the
+manifest with its checksum and never changes once written.
 """
 
 from __future__ import annotations

@@ -1,0 +1,195 @@
+"""From records to put, drop and touch to what a commit writes, as pure data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from oscillink_store.engine.json_text import json_text
+from oscillink_store.engine.parts import tail
+from oscillink_store.engine.record_runs import StoredName, merged_runs, run_of
+from oscillink_store.engine.record_view import Spot
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.errors import InputError
+from oscillink_store.records import Record, checked_name
+from oscillink_store.storage.commit import Change
+from oscillink_store.storage.record_rows import RecordRow, namespace_text, run_name
+from oscillink_store.storage.segments import Segments
+from oscillink_store.storage.trust import require_whole
+
+__all__ = ["RecordEdits", "merge_records", "record_change", "record_edits"]
+
+FEATURE = "records"
+"""In a manifest's features: a release that does not know records would lose them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordEdits:
+    """What to do to records: to drop some, then to put some, then to touch some.
+
+    ``put`` are rows whose times are still to be filled in, by name in the order given.
+    """
+
+    put: dict[StoredName, RecordRow] = field(default_factory=dict)
+    drop: set[StoredName] = field(default_factory=set)
+    touch: set[StoredName] = field(default_factory=set)
+
+
+def record_edits(
+    put: Iterable[Record],
+    drop: Iterable[tuple[Sequence[str], str]],
+    touch: Iterable[tuple[Sequence[str], str]],
+) -> RecordEdits:
+    """Look at what is given before anything is done.
+
+    Raises:
+        InputError: a name or a value cannot be used; names its place in what was given.
+    """
+    rows: dict[StoredName, RecordRow] = {}
+    for place, record in enumerate(_listed(put, "put", "records")):
+        row = _row_of(record, place)
+        rows.pop((row.namespace, row.key), None)  # the last one counts, in its place
+        rows[row.namespace, row.key] = row
+    return RecordEdits(put=rows, drop=_names(drop, "drop"), touch=_names(touch, "touch"))
+
+
+def _listed(given: Iterable[Any], argument: str, kind: str) -> Iterable[Any]:
+    if isinstance(given, str | bytes | Record) or not isinstance(given, Iterable):
+        raise InputError(
+            f"{argument} is a {type(given).__name__}: pass a list of {kind}", field=argument
+        )
+    return given
+
+
+def _row_of(record: Any, place: int) -> RecordRow:
+    if not isinstance(record, Record):
+        raise InputError(
+            f"put[{place}] is a {type(record).__name__}: pass Records", field="put", row=place
+        )
+    is_bytes = isinstance(record.value, bytes | bytearray | memoryview)
+    try:
+        value = bytes(record.value) if is_bytes else json_text(record.value).encode()
+    except InputError as error:
+        name = f"put[{place}], key {record.key!r:.80}"
+        raise InputError(f"{name}: its value {error}", field="value", row=place) from None
+    return RecordRow(
+        namespace=namespace_text(record.namespace),
+        key=record.key,
+        value=value,
+        json=not is_bytes,
+        group=record.group,
+        ttl=None if record.ttl is None else float(record.ttl),
+        created=0,
+        updated=0,
+        place=place,
+        expires=None,
+        gone=False,
+    )
+
+
+def _names(pairs: Iterable[Any], argument: str) -> set[StoredName]:
+    names = set()
+    for place, pair in enumerate(_listed(pairs, argument, "(namespace, key) pairs")):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(
+                f"{argument}[{place}] is {pair!r:.80}: use (namespace, key) pairs",
+                field=argument,
+                row=place,
+            )
+        try:
+            namespace, key = checked_name(*pair)
+        except InputError as error:
+            raise InputError(f"{argument}[{place}]: {error}", field=argument, row=place) from None
+        names.add((namespace_text(namespace), key))
+    return names
+
+
+def record_change(snapshot: Snapshot, edits: RecordEdits) -> Change | None:
+    """Plan the commit of what is to be done to records; None when there is nothing to do.
+
+    Raises:
+        IntegrityError: rows that are to be written again may not be what was written.
+    """
+    names = list(dict.fromkeys([*edits.put, *edits.drop, *edits.touch]))
+    if not names:
+        return None
+    spots = dict(zip(names, snapshot.records.spots(names), strict=True))
+    now = max(time.time_ns() // 1000, int(snapshot.manifest.records.get("time", 0)) + 1)
+    dropped = {name for name in edits.drop if spots[name] is not None}
+    rows = {name: _tombstone(name, now) for name in dropped}
+    kept = {name: spot for name, spot in spots.items() if spot is not None and name not in dropped}
+    before = _rows_at(
+        snapshot, {name: s for name, s in kept.items() if name in edits.put or name in edits.touch}
+    )
+    for name in edits.touch:
+        row = before.get(name)
+        if row is not None and row.ttl is not None:
+            rows[name] = row._replace(expires=_end(now, row.ttl))
+    for name, row in edits.put.items():
+        created = before[name].created if name in before else now
+        rows[name] = row._replace(created=created, updated=now, expires=_end(now, row.ttl))
+    if not rows:
+        return None
+    fresh = sum(1 for name in edits.put if spots[name] is None)
+    gone = len(dropped - edits.put.keys())
+    count = int(snapshot.manifest.records.get("count", 0)) + fresh - gone
+    return _change(snapshot, list(rows.values()), {"count": count, "time": now})
+
+
+def merge_records(snapshot: Snapshot) -> Change | None:
+    """Plan one run of all records, without what is gone; None when there is nothing to gain."""
+    runs = snapshot.records.runs
+    if len(runs) < 2 and not any(run.gone.any() for run in runs):
+        return None
+    return _change(snapshot, [], snapshot.manifest.records, everything=True)
+
+
+def _change(
+    snapshot: Snapshot,
+    rows: Sequence[RecordRow],
+    state: Any,
+    *,
+    everything: bool = False,
+) -> Change:
+    """Write a run of fresh rows, into which the last ones go when they are not much longer."""
+    runs = snapshot.records.runs
+    names = snapshot.record_runs
+    count = len(runs) if everything else tail([run.size for run in runs], len(rows))
+    taken = len(runs) - count
+    tables = [*(run.table for run in runs[taken:]), *([run_of(rows)] if rows else [])]
+    merged = merged_runs(tables, whole=taken == 0)
+    written = {run_name(snapshot.generation + 1): merged} if merged.num_rows else {}
+    return Change(
+        segments=Segments(rows=written),
+        dropped=frozenset(names[taken:]) - written.keys(),
+        manifest={
+            "records": dict(state),
+            "features": {**snapshot.manifest.features, FEATURE: True},
+        },
+    )
+
+
+def _rows_at(snapshot: Snapshot, spots: dict[StoredName, Spot]) -> dict[StoredName, RecordRow]:
+    """Rows that are to be written again, of which nothing may be wrong."""
+    found: dict[StoredName, RecordRow] = {}
+    for number in sorted({spot.run for spot in spots.values()}):
+        run = snapshot.records.runs[number]
+        if not run.checked:  # once: what is read from then on is mapped
+            require_whole(snapshot.root, [snapshot.manifest.segments[snapshot.record_runs[number]]])
+            run.checked = True
+        mine = [name for name, spot in spots.items() if spot.run == number]
+        rows = run.rows(np.array([spots[name].row for name in mine]))
+        found.update(zip(mine, rows, strict=True))
+    return found
+
+
+def _tombstone(name: StoredName, now: int) -> RecordRow:
+    return RecordRow(*name, b"", False, None, None, now, now, 0, None, True)
+
+
+def _end(now: int, ttl: float | None) -> int | None:
+    return None if ttl is None else now + round(ttl * 1_000_000)
