@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,11 @@ class Data:
         return [table[kind][int(number)].tolist() for kind, number in words]
 
 
-def core(folder: Path, data: Data, count: int) -> tuple[Calls, Callable[[int], list[str]]]:
+def core(
+    folder: Path, data: Data, count: int, held: ExitStack
+) -> tuple[Calls, Callable[[int], list[str]]]:
     """Searches of the store itself, and the tenants whose rows a filtered one gives."""
-    store = osc.connect(folder / "core.osc")
+    store = held.enter_context(osc.connect(folder / "core.osc"))
     store.ingest(
         {"id": str(row), "text": f"note {row}", "vector": vector,
          "payload": {"tenant": data.tenant(row), "number": row}}
@@ -83,10 +86,12 @@ def core(folder: Path, data: Data, count: int) -> tuple[Calls, Callable[[int], l
     return calls, lambda i: [hit.payload["tenant"] for each in mine for hit in each(i)]
 
 
-def langgraph(folder: Path, data: Data, count: int) -> tuple[Calls, Callable[[int], list[str]]]:
+def langgraph(
+    folder: Path, data: Data, count: int, held: ExitStack
+) -> tuple[Calls, Callable[[int], list[str]]]:
     """Searches of the LangGraph store, and the tenants whose items one in a namespace gives."""
     index = {"embed": data.embed, "dims": DIMENSION, "fields": ["text"]}
-    store = OscillinkStore(folder / "langgraph.osc", index=index)
+    store = held.enter_context(OscillinkStore(folder / "langgraph.osc", index=index))
     store.batch(
         PutOp((data.tenant(row), "notes"), str(row), {"text": f"note {row}"})
         for row in range(len(data.vectors))
@@ -115,19 +120,19 @@ def main() -> None:
     for name in ("search", "median ms", "one tenant", "ratio", "rows", "of others"):
         table.add_column(name, justify="left" if name == "search" else "right")
     strangers = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         for part in (core, langgraph):
-            calls, tenants_of = part(Path(folder), data, options.k)
+            calls, tenants_of = part(Path(folder), data, options.k, held)
+            medians = {
+                name: statistics.median(taken)
+                for name, taken in interleaved(calls, options.queries, console).items()
+            }
             found = [tenants_of(i) for i in range(options.queries)]
             others = sum(
                 tenant != data.tenant(asking)
                 for asking, tenants in zip(data.asking, found, strict=True) for tenant in tenants
             )  # fmt: skip
             strangers += others
-            medians = {
-                name: statistics.median(taken)
-                for name, taken in interleaved(calls, options.queries, console).items()
-            }
             names = list(medians)
             for name, narrow in zip(names[::2], names[1::2], strict=True):
                 table.add_row(
