@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine.coded import PartValues
-from oscillink_store.engine.predicate import predicate
+from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
 from oscillink_store.engine.record_view import RecordView
 from oscillink_store.errors import MissingError, QueryError
-from oscillink_store.filters import And, Compare, Filter, Ids, Not, Or
+from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import gather
 from oscillink_store.kernels.hashing import keys_of
 from oscillink_store.kernels.moments import Sums, moments
@@ -41,7 +39,6 @@ from oscillink_store.storage.trust import require_trusted
 __all__ = ["ANCHORS", "CORRECTIONS", "RECEIPTS", "Snapshot", "StoredPart", "arrays_name"]
 
 ANCHORS, CORRECTIONS, RECEIPTS = "anchors", "corrections", "receipts"
-_MASKS = 64
 
 Slots = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -111,8 +108,6 @@ class Snapshot:
         """Open a generation; what ``before`` has open already is shared with it."""
         self.root = root
         self.manifest = manifest
-        self._masks: OrderedDict[str | Filter, npt.NDArray[np.uint8]] = OrderedDict()
-        self._masks_guard = threading.Lock()
         require_trusted(root, manifest.files())
         # opened at once: a writer may take files away, but not what is mapped already
         shared = {} if before is None else before.opened
@@ -414,55 +409,25 @@ class Snapshot:
             )
         return slots
 
-    def allowed(self, where: str | Filter) -> npt.NDArray[np.uint8]:
-        """Which slots hold an anchor that satisfies a filter or SQL predicate, (S,) of 0 and 1.
+    @cached_property
+    def _masks(self) -> Masks:
+        return Masks(
+            alive=self.alive_mask(),
+            values=list(self.coded.values()),
+            slots_of=self.find_ids,
+            matching=self._matching,
+        )
 
-        The generation never changes, so masks of recent predicates are kept.
+    def _matching(self, condition: str) -> Slots:
+        return self.slots_of(self.anchors.matching(condition)) if len(self) else self.alive_slots
+
+    def allowed(self, where: str | Filter) -> Mask:
+        """Which slots hold an anchor that satisfies a filter or SQL predicate, (S,) of 0 and 1.
 
         Raises:
             QueryError: the predicate cannot be used.
         """
-        condition = where if isinstance(where, Filter) else predicate(where)
-        with self._masks_guard:
-            mask = self._masks.get(where)
-            if mask is not None:
-                self._masks.move_to_end(where)
-                return mask
-        if isinstance(condition, Filter):
-            mask = self._satisfying(condition).astype(np.uint8) & self.alive_mask()
-        else:
-            mask = np.zeros(self.slots, np.uint8)
-            if len(self):
-                mask[self.slots_of(self.anchors.matching(condition))] = 1
-        with self._masks_guard:
-            self._masks[where] = mask
-            while len(self._masks) > _MASKS:
-                self._masks.popitem(last=False)
-        return mask
-
-    def _satisfying(self, where: Filter) -> npt.NDArray[np.bool_]:
-        """Which slots satisfy a filter, (S,), whether they hold an anchor or not."""
-        if isinstance(where, And | Or):
-            joined = np.full(self.slots, isinstance(where, And))
-            for part in where.parts:
-                mask = self._satisfying(part)
-                joined = joined & mask if isinstance(where, And) else joined | mask
-            return joined
-        if isinstance(where, Not):
-            return ~self._satisfying(where.part)
-        satisfying = np.zeros(self.slots, np.bool_)
-        if isinstance(where, Ids):
-            slots = self.find_ids(where.ids)
-            satisfying[slots[slots >= 0]] = True
-        elif isinstance(where, Compare):
-            start = 0
-            for values in self.coded.values():
-                found = values.of(where).satisfying(where)
-                satisfying[start : start + len(found)] = found
-                start += len(found)
-        else:
-            raise QueryError(f"where is a {type(where).__name__}: use the filters of this package")
-        return satisfying
+        return self._masks.allowed(where)
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
