@@ -201,3 +201,19 @@ def test_many_processes(tmp_path: Path) -> None:
             entry["generation"] for entry in table.to_pylist() if entry["kind"] == "ingest"
         )
         assert generations == list(range(1, 22))
+
+
+def test_a_maintenance_folds_into_the_table_that_it_merges(store: osc.Store) -> None:
+    for i in range(2):  # a fragment of receipts each
+        for _ in range(fold._LEAST_RECEIPTS):
+            store.search("text")
+        store.ingest([row(f"more{i}")])
+    for _ in range(fold._LEAST_RECEIPTS):
+        store.search("text")
+    store.maintain()
+    assert folded(store) == 3 * fold._LEAST_RECEIPTS + 3
+    receipts = store.current().table("receipts")
+    assert receipts is not None
+    # two merged, one folded behind them
+    assert receipts.fragments == [2 * fold._LEAST_RECEIPTS + 2, fold._LEAST_RECEIPTS + 1]
+    assert_each_once(store, 3 * fold._LEAST_RECEIPTS + 3)

@@ -16,6 +16,7 @@ from oscillink_store.kernels.knn_upkeep import (
     Block,
     block_neighbors,
     gather,
+    insert_each,
     merge_lists,
     recall,
     research,
@@ -199,6 +200,25 @@ def test_merged_lists_are_the_best_of_both(rows: list[list[tuple[int, bool]]], k
     for i, want in enumerate(expected):
         assert merged[i].tolist() == want + [-1] * (k - len(want))
         assert values[i].tolist() == [rows[i][j][0] for j in want] + [-np.inf] * (k - len(want))
+
+
+@given(
+    entries=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(0, 3)),
+        max_size=40, unique_by=lambda entry: entry[:2],
+    ),
+    k=st.integers(1, 9),
+)  # fmt: skip
+def test_entries_in_any_order_make_the_best_lists(
+    entries: list[tuple[int, int, int]], k: int
+) -> None:
+    indices, values = np.full((3, k), -1, np.int32), np.full((3, k), -np.inf, np.float32)
+    row, slot, value = np.array(entries, np.int64).reshape(-1, 3).T
+    insert_each(row.copy(), slot.astype(np.int32), value.astype(np.float32), indices, values)
+    for i in range(3):
+        best = sorted((-value, slot) for row, slot, value in entries if row == i)[:k]
+        assert indices[i].tolist() == [slot for _, slot in best] + [-1] * (k - len(best))
+        assert values[i].tolist() == [-least for least, _ in best] + [-np.inf] * (k - len(best))
 
 
 def test_recall_counts_neighbours_and_their_equals() -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from upkeep_model import Model, Row, built, edges_of
 
+from oscillink_store.kernels.hashing import keys_of
 from oscillink_store.lattice.relations import shared
 from oscillink_store.model import IN, OUT, RELATION_MASK, RELATIONS, Parameters
 
@@ -122,6 +125,16 @@ def test_link_is_undirected_and_counts_what_dangles() -> None:
 )  # fmt: skip
 def test_phrases(text: str, expected: set[str]) -> None:
     assert shared.phrases(text) == expected
+
+
+@given(st.lists(st.text("AbZ9é \n\t\x1c-\u2019'_.", max_size=30), max_size=5))
+def test_keys_of_phrases(texts: list[str]) -> None:
+    """Of texts of ASCII, in which a kernel finds them, and of others."""
+    keys, counts = shared.phrase_keys(texts)
+    assert len(keys) == counts.sum()
+    found = np.split(keys, np.cumsum(counts)[:-1]) if texts else []
+    for text, mine in zip(texts, found, strict=True):
+        assert set(mine.tolist()) == set(keys_of(list(shared.phrases(text))).tolist())
 
 
 def test_shared_joins_texts_by_their_rarest_common_phrase() -> None:

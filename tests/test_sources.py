@@ -206,9 +206,9 @@ class TestPaths:
             ("t.parquet", b"PAR1 but not really PAR1"),
             ("t.arrow", b"ARROW1 but not really"),
             ("t.arrow", b"something else entirely"),
-            ("t.jsonl.gz", gzip.compress(b'{"id": "a"}\n' * 99)[:-9]),
+            ("t.jsonl.gz", gzip.compress(b'{"id": "a"}\n' * 99, mtime=0)[:-9]),
             ("t.jsonl.gz", b'{"id": "a"}\n'),
-            ("t.csv.gz", gzip.compress(b"id,text\n" + b"a,b\n" * 99)[:-9]),
+            ("t.csv.gz", gzip.compress(b"id,text\n" + b"a,b\n" * 99, mtime=0)[:-9]),
             ("t.csv.gz", b"id,text\na,b\n"),
         ],
     )

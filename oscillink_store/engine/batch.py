@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +31,13 @@ from oscillink_store.storage.commit import Change, commit
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import Manifest, read_current
 from oscillink_store.storage.schemas import conform, merge_metadata, metadata_schema
-from oscillink_store.storage.trust import require_whole
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["Batch", "Clock", "Progress", "Writer", "compare", "silent", "writing"]
 
 Progress = Callable[[str, int, int | None], None]
 Slots = npt.NDArray[np.int64]
+Item = TypeVar("Item")
 
 _EMBED_BATCH = 256
 
@@ -47,13 +48,27 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
+        self._within = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a stage."""
-        started = time.perf_counter()
+        """Add the time of the block to a stage, but for that of the stages within."""
+        started, before = time.perf_counter(), self._within
+        self._within = 0.0
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        taken = time.perf_counter() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + taken - self._within
+        self._within = before + taken
+
+    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, adding the time that it takes to get them to a stage."""
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
 
     def total(self) -> dict[str, float]:
         """Every stage, and the time since the clock was made."""
@@ -153,21 +168,25 @@ class Writer:
             present = self.snapshot.alive_slots
             self.commit([compact(self.snapshot, schema)])
             removed = np.searchsorted(present, removed)  # which closes the gaps between slots
-        with clock.stage("lattice"):
-            change = plan(
-                self.snapshot,
-                batch.fresh,
-                removed,
-                fields=fields,
-                parameters=self.snapshot.parameters,
-                embedder=_embedder_entry(self.snapshot.manifest, embedder),
-                progress=report,
-            )
-        with clock.stage("commit"):
+        planned = plan(
+            self.snapshot,
+            batch.fresh,
+            removed,
+            fields=fields,
+            parameters=self.snapshot.parameters,
+            embedder=_embedder_entry(self.snapshot.manifest, embedder),
+            progress=report,
+        )
+
+        def changes() -> Iterator[Change]:
+            yield from clock.each("lattice", planned)
             report("commit", 0, None)
-            receipts: list[Receipt] = []
+            yield from beside
+
+        receipts: list[Receipt] = []
+        with clock.stage("commit"):
             manifest = self.commit(
-                [change, *beside],
+                changes(),
                 # before the swap, so that no generation goes live without its receipt
                 lambda manifest: receipts.append(self._ledger.record(_content(manifest, batch))),
             )
@@ -178,7 +197,7 @@ class Writer:
 
     def commit(
         self,
-        changes: Sequence[Change],
+        changes: Iterable[Change],
         before_swap: Callable[[Manifest], object] = lambda _: None,
     ) -> Manifest:
         """Make the next generation live, folding receipts along when that is due.
@@ -186,16 +205,12 @@ class Writer:
         Raises:
             IntegrityError: a segment that is rewritten or built on is damaged.
         """
-        segments = self.snapshot.manifest.segments
-        carried = {name for change in changes for name in change.carried() if name in segments}
-        # what is damaged must not be written again with a checksum of its own
-        require_whole(self.root, [segments[name] for name in sorted(carried)])
         self._ledger.rotate()
         fold = prepare_fold(self.root, self.snapshot.manifest)
         manifest = commit(
             self.root,
             self.snapshot.manifest,
-            [*changes, *([fold.change] if fold else [])],
+            chain(changes, [fold.change] if fold else []),
             before_swap,
             clean=self._clean,
         )

@@ -8,21 +8,23 @@ written again O(log N) times, however small the batches were.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from oscillink_store.engine.snapshot import StoredPart
+from oscillink_store.engine.snapshot import Arrays, StoredPart
 from oscillink_store.kernels.scan import quantize
 from oscillink_store.lattice.corpus import Near, Part
 from oscillink_store.lattice.indexing import index_part, merge_parts, part_arrays, part_from_arrays
-from oscillink_store.lattice.records import Records, merge_runs
+from oscillink_store.lattice.records import Records
 from oscillink_store.model import Parameters
 from oscillink_store.storage.schemas import conform
 
-__all__ = ["PLAIN", "index_rows", "joined_near", "merged", "stored", "tail", "tail_runs"]
+__all__ = [
+    "PLAIN", "index_rows", "joined_near", "merged_arrays", "merged_rows", "stored", "tail",
+    "tail_runs",
+]  # fmt: skip
 
 # A part stays apart when it has more than so many times the rows of all that follow it.
 _FACTOR = 3
@@ -71,19 +73,22 @@ def tail(sizes: Sequence[int], fresh: int) -> int:
     return count
 
 
-def merged(parts: Sequence[StoredPart]) -> StoredPart:
-    """Consecutive parts as one; without the row ids."""
+def merged_arrays(parts: Sequence[StoredPart]) -> Arrays:
+    """The arrays of consecutive parts as those of one; without the row ids."""
     if len(parts) == 1:
-        return parts[0]
+        return parts[0].arrays
     whole = merge_parts(
         [part_from_arrays(part.first, part.arrays["vectors"], part.arrays) for part in parts]
     )
-    arrays: dict[str, npt.NDArray[Any]] = {"vectors": whole.vectors, **part_arrays(whole)}
+    arrays = {"vectors": whole.vectors, **part_arrays(whole)}
     for name in PLAIN:
         arrays[name] = np.concatenate([part.arrays[name] for part in parts])
-    schema = parts[-1].rows.schema
-    rows = pa.concat_tables([conform(part.rows, schema) for part in parts])
-    return StoredPart(parts[0].first, arrays, rows)
+    return arrays
+
+
+def merged_rows(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of consecutive parts as those of one, in the columns of the last."""
+    return pa.concat_tables([conform(rows, tables[-1].schema) for rows in tables])
 
 
 def joined_near(parts: Sequence[tuple[int, Near]]) -> Near:
@@ -93,8 +98,6 @@ def joined_near(parts: Sequence[tuple[int, Near]]) -> Near:
     )
 
 
-def tail_runs(runs: Sequence[tuple[str, Records]], fresh: Records) -> tuple[list[str], Records]:
-    """The runs that a new one takes in, by name, and the run that comes of it."""
-    count = tail([len(run.rows) for _, run in runs], len(fresh.rows))
-    last = runs[len(runs) - count :]
-    return [name for name, _ in last], merge_runs([*(run for _, run in last), fresh])
+def tail_runs(runs: Sequence[tuple[str, Records]], fresh: int) -> Sequence[tuple[str, Records]]:
+    """The last runs, which a new one of ``fresh`` records takes in."""
+    return runs[len(runs) - tail([len(run.rows) for _, run in runs], fresh) :]

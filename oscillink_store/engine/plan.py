@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from oscillink_store.engine import parts as tiers
 from oscillink_store.engine.snapshot import (
     ANCHORS,
     CORRECTIONS,
+    Arrays,
     Snapshot,
     StoredPart,
     arrays_name,
@@ -71,7 +72,7 @@ between two slots, and the edge's weight since, 0 when it is gone."""
 class Draft:
     """A change of the store while it is put together."""
 
-    arrays: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    arrays: dict[str, Arrays | Callable[[], Arrays]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
@@ -84,9 +85,13 @@ class Draft:
         self.arrays[arrays_name(part.first)] = part.arrays
         self.rows[rows_name(part.first)] = part.rows
 
-    def put_records(self, name: str, records: Records) -> None:
-        """Write a run of records."""
-        self.arrays[name] = records._asdict()
+    def put_records(self, kind: str, snapshot: Snapshot, records: Records) -> None:
+        """Write a run of records in place of the last ones that it takes in."""
+        taken = tiers.tail_runs(snapshot.runs(kind), len(records.rows))
+        self.dropped |= {name for name, _ in taken}
+        self.arrays[run_name(kind, snapshot.generation + 1)] = lambda: merge_runs(
+            [*(run for _, run in taken), records]
+        )._asdict()
 
     def finished(self) -> Change:
         """The change as the commit takes it."""
@@ -119,17 +124,31 @@ def plan(
     parameters: Parameters,
     embedder: Mapping[str, Any] | None,
     progress: Progress,
-) -> Change:
+) -> Iterator[Change]:
     """Plan what new rows, their vectors included, and anchors that go make of a generation.
 
-    ``removed`` (M,) are slots, ascending, replaced anchors among them.
+    ``removed`` (M,) are slots, ascending, replaced anchors among them. First comes what takes
+    no time to plan, the rows themselves, then what depends on the new rows alone, the lattice, and
+    last the rest, so that a commit can write each of these while the next one is planned.
     """
-    draft = Draft()
     first, count = snapshot.slots, fresh.num_rows
     rows = fresh.drop_columns([name for name in NOT_IN_ROWS if name in fresh.schema.names])
     rows = conform(rows, merge_metadata(snapshot.schema, rows.schema))
     vectors = vectors_of(fresh, snapshot.manifest.dimension or 0)
+    if count or len(removed):
+        yield _anchors(snapshot, fresh, rows.schema, removed)
+    draft = Draft()
     part = tiers.index_rows(first, rows, vectors, parameters)
+    if count:
+        _add_part(draft, snapshot, part, rows)
+    if len(removed):
+        dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
+        draft.arrays["dead"] = {"slots": dead}
+    _add_sums(draft, snapshot, vectors, removed)
+    draft.values["facets"] = _facets(snapshot, fields, rows, removed)
+    yield draft.finished()
+
+    draft = Draft()
     corpus = snapshot.corpus(part, rows)
     before, after = np.zeros(first + count, np.uint8), np.ones(first + count, np.uint8)
     before[:first] = snapshot.alive_mask()
@@ -138,25 +157,12 @@ def plan(
     change = AnchorChange(corpus=corpus, before=before, after=after)
     updated = relations.update(change, parameters, progress)
     records, terms = corrections(corpus.graph, removed, updated.arcs)
-
-    sizes = [piece.rows.num_rows for piece in snapshot.parts]
-    if count:
-        _add_part(draft, snapshot, tiers.stored(part, rows), updated.near, sizes)
-        stored_schema = anchors_schema(vectors.shape[1], metadata_schema(rows.schema))
-        appended = conform(fresh, stored_schema)
-    if count or len(removed):
-        draft.tables[ANCHORS] = TableChange(
-            rows=appended if count else None,
-            removed=snapshot.row_ids(removed) if len(removed) else None,
-            overwrite=not snapshot.parts,  # no column of anchors that are gone is left
-        )
-    if len(removed):
-        dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
-        draft.arrays["dead"] = {"slots": dead}
     merged = _add_records(draft, snapshot, records, terms, first + count)
-    _add_arrivals(draft, snapshot, updated.near_log, after)
-    _add_sums(draft, snapshot, vectors, removed)
-    draft.values["facets"] = _facets(snapshot, fields, rows, removed)
+    yield draft.finished()
+
+    draft = Draft()
+    near = _add_near(draft, snapshot, updated.near) if count else []
+    _add_arrivals(draft, snapshot, updated.near_log, near, after)
     draft.manifest.update(
         statistics=_statistics(snapshot, change, part, terms, removed)
         | {"knn": _audited(snapshot, updated.audit, parameters), MERGED: merged},
@@ -164,28 +170,56 @@ def plan(
         embedder=embedder,
         fields=asdict(fields),
     )
-    return draft.finished()
+    yield draft.finished()
 
 
-def _add_part(
-    draft: Draft, snapshot: Snapshot, fresh: StoredPart, near: Near, sizes: list[int]
-) -> None:
-    taken = snapshot.parts[len(sizes) - tiers.tail(sizes, fresh.rows.num_rows) :]
-    part = tiers.merged([*taken, fresh])
-    draft.put_part(part)
+def _anchors(snapshot: Snapshot, fresh: pa.Table, schema: pa.Schema, removed: Slots) -> Change:
+    """What becomes of the anchors table; ``schema`` is that of the rows segment."""
+    rows = None
+    if fresh.num_rows:
+        dimension = fresh.schema.field("vector").type.list_size
+        rows = conform(fresh, anchors_schema(dimension, metadata_schema(schema)))
+    table = TableChange(
+        rows=rows,
+        removed=snapshot.row_ids(removed) if len(removed) else None,
+        overwrite=not snapshot.parts,  # no column of anchors that are gone is left
+    )
+    return Change(tables={ANCHORS: table})
+
+
+def _taken(snapshot: Snapshot, count: int) -> list[StoredPart]:
+    """The last parts, which become one with a new part of ``count`` rows."""
+    sizes = [part.rows.num_rows for part in snapshot.parts]
+    return list(snapshot.parts[len(sizes) - tiers.tail(sizes, count) :])
+
+
+def _add_part(draft: Draft, snapshot: Snapshot, part: Part, rows: pa.Table) -> None:
+    taken = _taken(snapshot, len(part))
+    first = taken[0].first if taken else part.first
+    draft.arrays[arrays_name(first)] = lambda: tiers.merged_arrays(
+        [*taken, tiers.stored(part, rows)]
+    )
+    draft.rows[rows_name(first)] = tiers.merged_rows([*(piece.rows for piece in taken), rows])
     draft.row_ids = RowIds(
-        segment=arrays_name(part.first),
+        segment=arrays_name(first),
         before=np.concatenate(
             [np.empty(0, np.uint64), *(piece.arrays["row_ids"] for piece in taken)]
         ),
     )
     for piece in taken:
         draft.dropped |= {arrays_name(piece.first), rows_name(piece.first)}
-    # the lists of nearest neighbours are kept in the same steps
-    last = [(start, lists) for start, lists in snapshot.near if start >= part.first]
+
+
+def _add_near(draft: Draft, snapshot: Snapshot, near: Near) -> list[tuple[int, Near]]:
+    """Keep the lists of nearest neighbours in the same steps as the parts; those written."""
+    taken = _taken(snapshot, len(near.floors))
+    first = taken[0].first if taken else snapshot.slots
+    last = [(start, lists) for start, lists in snapshot.near if start >= first]
     draft.dropped |= {near_name(start) for start, _ in last}
-    start = last[0][0] if last else fresh.first
-    draft.arrays[near_name(start)] = tiers.joined_near([*last, (fresh.first, near)])._asdict()
+    start = last[0][0] if last else snapshot.slots
+    joined = tiers.joined_near([*last, (snapshot.slots, near)])
+    draft.arrays[near_name(start)] = joined._asdict()
+    return [(start, joined)]
 
 
 def _add_records(
@@ -209,9 +243,7 @@ def _add_records(
             draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
         return 0
     if len(records.rows):
-        taken, run = tiers.tail_runs(runs, records)
-        draft.dropped |= set(taken)
-        draft.put_records(run_name(CORRECTIONS, generation), run)
+        draft.put_records(CORRECTIONS, snapshot, records)
         draft.tables[CORRECTIONS] = TableChange(rows=_term_rows(terms, generation))
     return merged
 
@@ -230,18 +262,17 @@ def _term_rows(terms: Terms, generation: int) -> pa.Table:
 
 
 def _add_arrivals(
-    draft: Draft, snapshot: Snapshot, log: Records, alive: npt.NDArray[np.uint8]
+    draft: Draft,
+    snapshot: Snapshot,
+    log: Records,
+    fresh: list[tuple[int, Near]],
+    alive: npt.NDArray[np.uint8],
 ) -> None:
     """Add to the log of the nearest neighbours, or write their lists anew."""
     runs = snapshot.runs("arrivals")
     logged = sum(len(run.rows) for _, run in runs) + len(log.rows)
     listed = sum(near.slots.size for _, near in snapshot.near)
     if logged > max(_FOLD_LEAST, _FOLD_SHARE * listed):
-        fresh = [
-            (int(name.split("/")[1]), Near(**draft.arrays[name]))
-            for name in draft.arrays
-            if name.startswith("near/")
-        ]
         lists = [part for part in snapshot.near if near_name(part[0]) not in draft.dropped] + fresh
         whole = compact_near(lists, merge_runs([*(run for _, run in runs), log]), alive)
         draft.dropped |= {near_name(start) for start, _ in lists} | {name for name, _ in runs}
@@ -249,18 +280,19 @@ def _add_arrivals(
             del draft.arrays[near_name(start)]
         draft.arrays[near_name(0)] = whole._asdict()
     elif len(log.rows):
-        taken, run = tiers.tail_runs(runs, log)
-        draft.dropped |= set(taken)
-        draft.put_records(run_name("arrivals", snapshot.generation + 1), run)
+        draft.put_records("arrivals", snapshot, log)
 
 
 def _add_sums(
     draft: Draft, snapshot: Snapshot, vectors: npt.NDArray[np.float32], removed: Slots
 ) -> None:
-    total = sums(vectors)
-    if snapshot.parts:
-        total = snapshot.sums.plus(total).minus(sums(snapshot.vectors(removed)))
-    draft.arrays["moments"] = total._asdict()
+    def present() -> Arrays:
+        total = sums(vectors)
+        if snapshot.parts:
+            total = snapshot.sums.plus(total).minus(sums(snapshot.vectors(removed)))
+        return total._asdict()
+
+    draft.arrays["moments"] = present
 
 
 def _facets(

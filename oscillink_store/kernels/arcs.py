@@ -19,14 +19,12 @@ NOBODY = 1 << 62
 @kernel("int64(const int64[::1], int64, int64, int64)")
 def find_arc(targets: npt.NDArray[np.int64], start: int, end: int, target: int) -> int:
     """Return where ``target`` stands in the ascending ``targets[start:end]``, or −1."""
-    low, high = start, end
-    while low < high:
-        middle = (low + high) >> 1
-        if targets[middle] < target:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < end and targets[low] == target else -1
+    place, length = start, end - start
+    while length > 1:  # without a branch that could be mispredicted
+        half = length >> 1
+        place += half if targets[place + half] <= target else 0
+        length -= half
+    return place if length == 1 and targets[place] == target else -1
 
 
 @kernel(
@@ -94,6 +92,8 @@ def changed_edges(
                 weight = arc_weights[arc]
                 arc += 1
             other = places[j]
+            if i > j and was != 0 and other != SAME:
+                continue  # seen from the other end
             if other >= 0:
                 back = find_arc(targets, starts[other], starts[other + 1], i)
                 if back >= 0:
@@ -102,8 +102,8 @@ def changed_edges(
             elif other == SAME and place >= 0 and was & IN != 0:
                 now |= IN
                 weight = max(weight, incoming[place] if incoming.shape[0] else weight_was)
-            if i > j and other != SAME and (was != 0 or now & IN != 0):
-                continue  # seen from the other end
+            if i > j and other >= 0 and now & IN != 0:
+                continue  # likewise
             if was == now and weight_was == weight:
                 continue
             low[written] = min(i, j)

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
         trailing_zeros,
     )
 
-__all__ = ["Block", "Part", "block_neighbors", "gather", "merge_lists", "recall", "research"]
+__all__ = [
+    "Block", "Part", "block_neighbors", "gather", "insert_each", "merge_lists", "recall",
+    "research",
+]  # fmt: skip
 
 HELD = 1 << 16
 SMALL = 256
@@ -357,3 +360,20 @@ def merge(
                 merged[i, at] = more_indices[i, b]
                 best[i, at] = more_values[i, b]
                 b += 1
+
+
+@kernel(
+    "void(const int64[::1], const int32[::1], const float32[::1], int32[:,::1], float32[:,::1])"
+)
+def insert_each(
+    rows: Int64, slots: Int32, similarities: Float32, indices: Int32, values: Float32
+) -> None:
+    """Insert entries (E,), in any order, into the lists (R, k) of their rows that they fit in.
+
+    The lists are as in :func:`merge_lists`. No slot may come twice in a row.
+    """
+    last = indices.shape[1] - 1
+    for entry in range(rows.shape[0]):
+        row, slot, value = rows[entry], slots[entry], similarities[entry]
+        if value > values[row, last] or (value == values[row, last] and slot < indices[row, last]):
+            insert(values[row], indices[row], last, value, slot)

@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.jit import kernel
+from oscillink_store.kernels.knn import helper
 
 __all__ = ["Sums", "moments", "similarity_moments", "sums"]
 
 # Unit rows have no value above 1. Values are rounded to whole multiples of 2^-20; products of
 # two are whole numbers up to 2^40, and the sums of a block of 2^10 rows stay far within 2^53,
-# where float64 is exact: a block's matrix product has one value, however BLAS orders its
-# sums. Blocks are added up as 64-bit integers, exact for more than 2^22 rows.
+# where float64 is exact and the order of sums does not matter. Blocks are added up as 64-bit
+# integers, exact for more than 2^22 rows.
 BITS = 20
 BLOCK = 1 << 10
+STEP = 8
 
 
 class Sums(NamedTuple):
@@ -46,13 +48,56 @@ def sums(Y: npt.NDArray[np.float32]) -> Sums:
     """The sums over the rows of ``Y`` (N, D), unit rows: the same on any machine."""
     D = Y.shape[1]
     total, products = np.zeros(D, np.int64), np.zeros((D, D), np.int64)
-    ones = np.ones(BLOCK)
+    whole, block_sums = np.zeros((BLOCK, D)), np.empty((D, D))
+    # above the diagonal there is as much to do in the first rows as in the others
+    middle = int(D * (1 - 0.5**0.5))
     for at in range(0, len(Y), BLOCK):
         block = Y[at : at + BLOCK]
-        whole = np.rint(block * np.float32(1 << BITS)).astype(np.float64)
-        total += (ones[: len(block)] @ whole).astype(np.int64)
-        products += (whole.T @ whole).astype(np.int64)
+        np.rint(block * np.float32(1 << BITS), out=whole[: len(block)])
+        size = -(-len(block) // STEP) * STEP
+        whole[len(block) : size] = 0.0
+        total += whole[: len(block)].sum(axis=0).astype(np.int64)
+        # not by BLAS, whose threads go on spinning for a while and slow down what comes next
+        other = helper().submit(add_products, whole[:size], middle, D, block_sums, products)
+        add_products(whole[:size], 0, middle, block_sums, products)
+        other.result()
     return Sums(total, products)
+
+
+@kernel("void(const float64[:,::1], int64, int64, float64[:,::1], int64[:,::1])")
+def add_products(
+    Y: npt.NDArray[np.float64],
+    start: int,
+    end: int,
+    scratch: npt.NDArray[np.float64],
+    products: npt.NDArray[np.int64],
+) -> None:
+    """Add YᵀY to ``products`` (D, D): to rows ``start`` to ``end`` above the diagonal, and below.
+
+    ``Y`` (n, D) are whole numbers, n a multiple of :data:`STEP`; ``scratch`` is (D, D).
+    """
+    D = Y.shape[1]
+    for i in range(start, end):
+        for j in range(i, D):
+            scratch[i, j] = 0.0
+    for row in range(0, Y.shape[0], STEP):
+        # so many rows at a time: each sum is read and written once for them; as views, so that
+        # the compiler sees that all indices count up from 0
+        for i in range(start, end):
+            a, b, c, d = Y[row, i], Y[row + 1, i], Y[row + 2, i], Y[row + 3, i]
+            e, f, g, h = Y[row + 4, i], Y[row + 5, i], Y[row + 6, i], Y[row + 7, i]
+            y0, y1, y2, y3 = Y[row, i:], Y[row + 1, i:], Y[row + 2, i:], Y[row + 3, i:]
+            y4, y5, y6, y7 = Y[row + 4, i:], Y[row + 5, i:], Y[row + 6, i:], Y[row + 7, i:]
+            sums_of_row = scratch[i, i:]
+            for j in range(D - i):
+                sums_of_row[j] += (
+                    a * y0[j] + b * y1[j] + c * y2[j] + d * y3[j]
+                    + e * y4[j] + f * y5[j] + g * y6[j] + h * y7[j]
+                )  # fmt: skip
+    for i in range(start, end):
+        for j in range(i, D):
+            products[i, j] += np.int64(scratch[i, j])
+            products[j, i] = products[i, j]
 
 
 def moments(of: Sums, rows: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

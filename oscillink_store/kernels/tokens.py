@@ -12,7 +12,10 @@ import numpy.typing as npt
 from oscillink_store.kernels.hashing import digest
 from oscillink_store.kernels.jit import kernel
 
-__all__ = ["append", "count", "cut", "intern", "keep", "place"]
+__all__ = ["append", "capitalized", "count", "cut", "intern", "keep", "place"]
+
+OTHER, INSIDE, CAPITAL, SPACE, BREAK = range(5)
+"""Kinds of bytes: what parts phrases, letters and capitals, white space and line breaks."""
 
 Uint8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
@@ -41,6 +44,61 @@ def cut(data: Uint8, ends: Int64, inside: Uint8, keys: Uint64, token_ends: Int64
             keys[total] = digest(data, start, at)
             total += 1
         token_ends[row] = total
+
+
+@kernel("void(const uint8[::1], const int64[::1], const uint8[::1], int64, int64, uint8[::1],"
+        " int64[::1], uint64[::1], int64[::1])")  # fmt: skip
+def capitalized(
+    data: Uint8,
+    ends: Int64,
+    kinds: Uint8,
+    fewest: int,
+    most: int,
+    folded: Uint8,
+    starts: Int64,
+    keys: Uint64,
+    key_ends: Int64,
+) -> None:
+    """Write the key of every phrase of n texts of ASCII, and where each text's keys end (n,).
+
+    The texts lie in ``data`` (B,) as in :func:`cut`; ``kinds`` (256,) are the kinds of bytes.
+    Phrases are ``fewest`` to ``most`` ≤ 4 words in a row that begin with a capital, with white
+    space alone between them, at most one line break of it. The keys are those of the words in
+    small letters with one space between. ``folded`` (B + 1,) and ``starts`` (B + 1,) are
+    scratch; ``keys`` has room for 2 B.
+    """
+    total, at = 0, 0
+    for row in range(ends.shape[0]):
+        end = ends[row]
+        words, size, breaks, joined = 0, 0, 0, False
+        while at < end:
+            kind = kinds[data[at]]
+            if kind == CAPITAL:
+                if joined:
+                    folded[size] = 32
+                    size += 1
+                else:
+                    words, size = 0, 0
+                starts[words] = size
+                words += 1
+                while at < end and (kinds[data[at]] == INSIDE or kinds[data[at]] == CAPITAL):
+                    small = kinds[data[at]] == INSIDE
+                    folded[size] = data[at] if small else data[at] + 32
+                    size += 1
+                    at += 1
+                for count in range(fewest, min(most, words) + 1):
+                    keys[total] = digest(folded, starts[words - count], size)
+                    total += 1
+                breaks, joined = 0, True
+            elif kind == INSIDE:
+                while at < end and (kinds[data[at]] == INSIDE or kinds[data[at]] == CAPITAL):
+                    at += 1
+                joined = False
+            else:
+                breaks += kind == BREAK
+                joined = joined and kind != OTHER and breaks <= 1
+                at += 1
+        key_ends[row] = total
 
 
 @kernel("int64(const uint64[::1], int64, int32[::1], uint64[::1], int64[::1], int32[::1])")

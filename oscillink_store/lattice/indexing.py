@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,16 @@ from oscillink_store.lattice.corpus import Part, PhraseLists
 from oscillink_store.lattice.keyindex import KeyIndex, key_index, merged, taken
 from oscillink_store.lattice.names import name_index
 from oscillink_store.lattice.postings import Postings
-from oscillink_store.lattice.relations.shared import phrases
+from oscillink_store.lattice.relations.shared import phrase_keys
 
 if TYPE_CHECKING:
     from oscillink_store.model import Parameters
 
 __all__ = ["index_part", "merge_parts", "part_arrays", "part_from_arrays", "take_part"]
+
+Keys = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+Value = TypeVar("Value")
 
 _INDICES: tuple[tuple[str, Any], ...] = (
     ("ids", KeyIndex),
@@ -56,7 +60,7 @@ def index_part(
         for title, text in zip(titles, texts, strict=True)
     ]
     in_sequence = [row for row, name in enumerate(sequences) if name is not None]
-    lists, in_phrases = _pairs(len(full), lambda row: phrases(full[row]))
+    lists, in_phrases = _pairs(full, phrase_keys)
     return Part(
         first=first,
         vectors=vectors,
@@ -66,25 +70,36 @@ def index_part(
         sequences=key_index(
             keys_of([name for name in sequences if name is not None]), np.array(in_sequence)
         ),
-        links=_pairs(len(links), lambda row: set(links[row] or ()))[1],
+        links=_pairs(links, _link_keys)[1],
         phrases=in_phrases,
         phrase_lists=lists,
         words=postings.build(full),
     )
 
 
-def _pairs(count: int, strings: Callable[[int], Collection[str]]) -> tuple[PhraseLists, KeyIndex]:
-    """The keys of the distinct strings of each of ``count`` rows, and the rows of each key."""
+def _link_keys(links: Sequence[Sequence[str] | None]) -> tuple[Keys, Counts]:
+    counts = np.fromiter((len(each or ()) for each in links), np.int64, len(links))
+    return keys_of([target for each in links for target in each or ()]), counts
+
+
+def _pairs(
+    values: Sequence[Value], keys_of_rows: Callable[[Sequence[Value]], tuple[Keys, Counts]]
+) -> tuple[PhraseLists, KeyIndex]:
+    """The keys of each row, each once, and the rows of each key.
+
+    ``keys_of_rows`` gives the keys of some rows' values, and how many each row has.
+    """
     row_keys, row_counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-    for start in range(0, count, _BLOCK):  # the strings of all rows would fill the memory
-        found = [strings(row) for row in range(start, min(start + _BLOCK, count))]
-        row_counts.append(np.fromiter(map(len, found), np.int64, len(found)))
-        row_keys.append(keys_of([string for each in found for string in each]))
+    count = len(values)
+    for start in range(0, count, _BLOCK):  # what comes up on the way for all rows takes memory
+        found, counts = keys_of_rows(values[start : start + _BLOCK])
+        row_keys.append(found)
+        row_counts.append(counts)
     keys = np.concatenate(row_keys)
     rows = np.repeat(np.arange(count), np.concatenate(row_counts))
     order = np.lexsort((keys, rows))
     keys, rows = keys[order], rows[order]
-    once = np.ones(len(keys), np.bool_)  # two strings of a row may share a key
+    once = np.ones(len(keys), np.bool_)
     once[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1])
     keys, rows = keys[once], rows[once]
     starts = np.zeros(count + 1, np.int64)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oscillink_store.kernels.knn_upkeep import merge_lists
+from oscillink_store.kernels.knn_upkeep import insert_each
 from oscillink_store.lattice.corpus import Mask, Near, Slots
 from oscillink_store.lattice.keyindex import ranges
 from oscillink_store.lattice.records import Records
@@ -93,16 +93,17 @@ def best_known(
     own = columns == rows[which]
     _drop_renewed(listed, slots, which, columns, which[own])
     counts = ~own & (alive[columns] != 0) & (values >= floors[which])
-    later = _lists(
-        len(rows),
-        width,
-        np.concatenate([which[counts], arrivals.places]),
+    _close_up(slots, cosine, listed)
+    later = np.concatenate([which[counts], arrivals.places])
+    insert_each(
+        later,
         np.concatenate([columns[counts], arrivals.slots]),
         np.concatenate([values[counts], arrivals.cosine]),
+        slots,
+        cosine,
     )
-    _close_up(slots, cosine, listed)
-    best = merge_lists(slots, cosine, later.slots, later.cosine, width)
-    return Known(*best, listed.sum(axis=1) + later.counts)
+    known = listed.sum(axis=1) + np.bincount(later, minlength=len(rows))
+    return Known(slots, cosine, known)
 
 
 def compact_near(near: NearParts, log: Records, alive: Mask, numbers: Slots | None = None) -> Near:
@@ -174,20 +175,3 @@ def _close_up(slots: Int32, cosine: Float32, listed: npt.NDArray[np.bool_]) -> N
     kept = np.take_along_axis(listed[gaps], order, axis=1)
     slots[gaps] = np.where(kept, np.take_along_axis(slots[gaps], order, axis=1), -1)
     cosine[gaps] = np.where(kept, np.take_along_axis(cosine[gaps], order, axis=1), -np.inf)
-
-
-def _lists(count: int, width: int, places: Slots, slots: Int32, cosine: Float32) -> Known:
-    """Lists of ``count`` rows from entries in any order."""
-    order = np.lexsort((slots, -cosine, places))
-    places = places[order]
-    counts = np.bincount(places, minlength=count)
-    rank = np.arange(len(places)) - (np.cumsum(counts) - counts)[places]
-    held = rank < width
-    lists = Known(
-        np.full((count, min(width, int(counts.max(initial=0)))), -1, np.int32),
-        np.full((count, min(width, int(counts.max(initial=0)))), -np.inf, np.float32),
-        counts,
-    )
-    lists.slots[places[held], rank[held]] = slots[order][held]
-    lists.cosine[places[held], rank[held]] = cosine[order][held]
-    return lists

@@ -7,21 +7,29 @@ with the larger weight where arcs go both ways.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.kernels.arcs import GONE, SAME, changed_edges
+from oscillink_store.kernels.knn import helper
 from oscillink_store.lattice.graph import Entries, TypedGraph
-from oscillink_store.lattice.records import IN, OUT, RELATION_MASK, Records, sort_records
+from oscillink_store.lattice.records import IN, OUT, Records, sort_records
+from oscillink_store.lattice.sets import distinct
+from oscillink_store.model import RELATIONS
 
 __all__ = ["Arcs", "Terms", "corrections"]
 
 Slots = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+_TOGETHER = 1 << 11
+"""Fewer rows than that are not worth a second thread."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,17 +74,17 @@ def corrections(
     edge changes there is a record but no term.
     """
     by_relation = {arcs.relation: arcs for arcs in replaced}
-    touched = np.unique(np.concatenate([removed, *(arcs.rows for arcs in replaced)]))
-    entries = graph.entries(touched)
-    held = np.flatnonzero(np.bincount(entries.relation & RELATION_MASK))
-    ends = [entries.indices, touched, *(arcs.target for arcs in replaced)]
+    touched = distinct(np.concatenate([removed, *(arcs.rows for arcs in replaced)]))
+    parts = np.array_split(touched, 1 if len(touched) < _TOGETHER else 2)
+    entries = _beside(graph.entries, parts)
+    ends = [touched, *(part.indices for part in entries), *(arcs.target for arcs in replaced)]
     places = np.full(1 + max(int(end.max(initial=-1)) for end in ends), SAME, np.int32)
     places[removed] = GONE
     changed = []
-    for relation in sorted({*held.tolist(), *by_relation}):
+    for relation in range(len(RELATIONS)):
         arcs = by_relation.get(relation) or _no_arcs(relation)
         places[arcs.rows] = np.arange(len(arcs.rows), dtype=np.int32)
-        changed.append((relation, _changed(entries, places, arcs)))
+        changed += [(relation, edges) for edges in _changed(entries, places, arcs)]
         places[arcs.rows] = SAME
     low, high, before, after, flags = (
         np.concatenate(columns)
@@ -113,20 +121,31 @@ def _no_arcs(relation: int) -> Arcs:
     )
 
 
-def _changed(entries: Entries, places: npt.NDArray[np.int32], arcs: Arcs) -> Edges:
-    """The edges of one relation that change; ``places`` are those of its rows."""
+def _changed(parts: Sequence[Entries], places: npt.NDArray[np.int32], arcs: Arcs) -> list[Edges]:
+    """The edges of one relation that change, part by part; ``places`` are those of its rows."""
     place = places[arcs.source]
     order = np.argsort(place.astype(np.int64) << 32 | arcs.target)
+    targets, weights = arcs.target[order], arcs.weight[order]
     starts = np.zeros(len(arcs.rows) + 1, np.int64)
     np.cumsum(np.bincount(place, minlength=len(arcs.rows)), out=starts[1:])
     incoming = np.empty(0, np.float32) if arcs.incoming is None else arcs.incoming
-    edges = _edges(len(entries.indices) + len(arcs.source))
-    count = changed_edges(
-        entries.indptr, entries.indices, entries.weights, entries.relation, entries.rows,
-        arcs.relation, places, starts, arcs.target[order], arcs.weight[order], incoming, *edges,
-    )  # fmt: skip
-    low, high, before, after, flags = edges
-    return low[:count], high[:count], before[:count], after[:count], flags[:count]
+
+    def of_part(entries: Entries) -> Edges:
+        edges = _edges(len(entries.indices) + len(targets))
+        count = changed_edges(
+            entries.indptr, entries.indices, entries.weights, entries.relation, entries.rows,
+            arcs.relation, places, starts, targets, weights, incoming, *edges,
+        )  # fmt: skip
+        low, high, before, after, flags = edges
+        return low[:count], high[:count], before[:count], after[:count], flags[:count]
+
+    return _beside(of_part, parts)
+
+
+def _beside(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Do some work on one or two parts, each in a thread of its own."""
+    others = [helper().submit(work, part) for part in parts[1:]]
+    return [work(parts[0]), *(other.result() for other in others)]
 
 
 def _turned(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -6,14 +6,14 @@ leaves unreferenced files too, which the next writer removes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from oscillink_store.errors import OscillinkError
 from oscillink_store.storage.files import disk_errors, panics_as_errors, sync_directory
 from oscillink_store.storage.manifest import (
+    FileEntry,
     Manifest,
     TableEntry,
     manifests_on_disk,
@@ -28,12 +29,14 @@ from oscillink_store.storage.manifest import (
     read_current,
 )
 from oscillink_store.storage.retention import sweep, sweep_orphans
-from oscillink_store.storage.segments import Segments, write_segments
+from oscillink_store.storage.segments import Segments, sync_folder, write_segments
 from oscillink_store.storage.tables import OvertakenError, TableChange, write_table
+from oscillink_store.storage.trust import require_whole
 
 __all__ = ["Change", "RowIds", "commit", "create"]
 
 ANCHORS = "anchors"
+_ACTION = "the commit"
 _AT_ONCE = 4
 
 
@@ -77,12 +80,15 @@ def create(root: Path, manifest: Manifest) -> None:
 def commit(
     root: Path,
     parent: Manifest,
-    changes: Sequence[Change],
+    changes: Iterable[Change],
     before_swap: Callable[[Manifest], object],
     *,
     clean: bool = True,
 ) -> Manifest:
     """Write the next generation and make it live. The writer's lock must be held.
+
+    Each change is written while the next one is waited for, so that a generator of changes can
+    work that one out beside. Changes of the same table are made one after another.
 
     ``before_swap`` is called with the new manifest when all is on the disk but ``CURRENT``.
     Whatever is raised, there or here, ``parent`` stays live and what was written is removed.
@@ -93,7 +99,7 @@ def commit(
         ReadOnlyError: the folder cannot be written.
         IntegrityError: files of ``parent`` that this one builds on are damaged.
     """
-    with disk_errors(root, "the commit"):
+    with disk_errors(root, _ACTION):
         if not clean:
             sweep_orphans(root, parent)
         draft = replace(
@@ -101,61 +107,37 @@ def commit(
             # a number that no generation had, be it live or given up as damaged
             generation=max([parent.generation, *manifests_on_disk(root)]) + 1,
             parent=parent.generation,
-            created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
-        try:
-            draft = _written(root, draft, changes)
+    try:
+        draft = _written(root, parent, draft, changes)
+        with disk_errors(root, _ACTION):
             publish(root, draft, lambda: before_swap(draft))
-        except BaseException:
-            # what CURRENT names decides, since an interrupt may come right after the swap
-            with suppress(OscillinkError):
-                sweep_orphans(root, read_current(root))
-            raise
+    except BaseException:
+        # what CURRENT names decides, since an interrupt may come right after the swap
+        with suppress(OscillinkError):
+            sweep_orphans(root, read_current(root))
+        raise
     # the generation is live, whatever becomes of old ones
     with suppress(OscillinkError, OSError):
         sweep(root, draft)
     return draft
 
 
-def _written(root: Path, draft: Manifest, changes: Sequence[Change]) -> Manifest:
-    for attempt in (1, 2):
-        try:
-            written = draft
-            for change in changes:
-                written = _write(root, written, change)
-        except OvertakenError:
-            if attempt == 2:
-                raise
-            # another program wrote to a table; what no generation names is not the store's
-            sweep_orphans(root, read_current(root))
-        else:
-            return written
-    raise AssertionError("unreachable")
-
-
-def _write(root: Path, draft: Manifest, change: Change) -> Manifest:
-    # Tables and segments are written beside each other: each mostly waits for the disk.
-    pending = {
-        name: _pool().submit(_write_table, root, name, draft.tables.get(name), table_change)
-        for name, table_change in change.tables.items()
-    }
-    last = None if change.row_ids is None else change.row_ids.segment
-    now, later = change.segments.parted(last)
-    try:
-        segments = write_segments(root, draft.generation, now)
-    finally:
-        wait(pending.values())  # nobody writes any more when an error is dealt with
-    tables = {name: future.result() for name, future in pending.items()}
-    if change.row_ids is not None:
-        later = _with_row_ids(later, change.row_ids, tables[ANCHORS].row_ids)
-        segments |= write_segments(root, draft.generation, later)
-    kept = {name: entry for name, entry in draft.segments.items() if name not in change.dropped}
-    return replace(
-        draft,
-        tables={**draft.tables, **{name: done.entry for name, done in tables.items()}},
-        segments=kept | segments,
-        **change.manifest,
-    )
+def _written(root: Path, parent: Manifest, draft: Manifest, changes: Iterable[Change]) -> Manifest:
+    known: list[Change] = []
+    with _Writing(root, parent, draft) as writing:
+        for change in changes:  # whatever is raised there has nothing to do with the disk
+            known.append(change)
+            writing.begin(change)
+        with disk_errors(root, _ACTION), suppress(OvertakenError):
+            return writing.done()
+    with disk_errors(root, _ACTION):
+        # another program wrote to a table; what no generation names is not the store's
+        sweep_orphans(root, read_current(root))
+        with _Writing(root, parent, draft) as writing:
+            for change in known:
+                writing.begin(change)
+            return writing.done()
 
 
 class _WrittenTable(NamedTuple):
@@ -163,13 +145,80 @@ class _WrittenTable(NamedTuple):
     row_ids: npt.NDArray[np.uint64]
 
 
-def _write_table(
-    root: Path, name: str, before: TableEntry | None, change: TableChange
-) -> _WrittenTable:
-    with panics_as_errors():
-        written = write_table(root, name, before, change)
-        entry = written.table.entry(root, before.files if before else ())
-    return _WrittenTable(entry, written.row_ids)
+class _Writing:
+    """The files of a generation, written beside each other: each mostly waits for the disk.
+
+    When it is left nobody writes any more.
+    """
+
+    def __init__(self, root: Path, parent: Manifest, draft: Manifest) -> None:
+        self._root, self._parent, self._draft = root, parent, draft
+        self._tables: dict[str, Future[_WrittenTable]] = {}
+        self._segments: dict[str, Future[dict[str, FileEntry]]] = {}
+        self._checks: list[Future[None]] = []
+        self._dropped: set[str] = set()
+        self._fields: dict[str, Any] = {}
+
+    def begin(self, change: Change) -> None:
+        """Begin to write what a change brings."""
+        root, parent = self._root, self._parent
+        # tables come first: what waits for one must not take a thread from it
+        for name, table in change.tables.items():
+            earlier = self._tables.get(name)
+            self._tables[name] = _pool().submit(self._write_table, name, table, earlier)
+        for name, segment in change.segments.each().items():
+            self._segments[name] = _pool().submit(self._write_segment, segment, change.row_ids)
+        # what is damaged must not be written again with a checksum of its own
+        carried = sorted(change.carried() & parent.segments.keys())
+        if carried:
+            entries = [parent.segments[name] for name in carried]
+            self._checks.append(_pool().submit(require_whole, root, entries))
+        self._dropped |= change.dropped
+        self._fields |= change.manifest
+
+    def done(self) -> Manifest:
+        """The manifest of all that was written, when that is on the disk."""
+        for check in self._checks:
+            check.result()
+        tables = {name: table.result().entry for name, table in self._tables.items()}
+        segments = {
+            name: entry
+            for name, entry in self._parent.segments.items()
+            if name not in self._dropped
+        }
+        for written in self._segments.values():
+            segments |= written.result()
+        if self._segments:
+            sync_folder(self._root, self._draft.generation)
+        return replace(
+            self._draft,
+            created=datetime.now(UTC).isoformat(timespec="microseconds"),
+            tables={**self._parent.tables, **tables},
+            segments=segments,
+            **self._fields,
+        )
+
+    def _write_segment(self, segment: Segments, row_ids: RowIds | None) -> dict[str, FileEntry]:
+        if row_ids is not None and row_ids.segment in segment.arrays:
+            appended = self._tables[ANCHORS].result().row_ids
+            segment = _with_row_ids(segment, row_ids, appended)
+        return write_segments(self._root, self._draft.generation, segment)
+
+    def _write_table(
+        self, name: str, change: TableChange, earlier: Future[_WrittenTable] | None
+    ) -> _WrittenTable:
+        before = self._parent.tables.get(name) if earlier is None else earlier.result().entry
+        with panics_as_errors():
+            written = write_table(self._root, name, before, change)
+            entry = written.table.entry(self._root, before.files if before else ())
+        return _WrittenTable(entry, written.row_ids)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pending: list[Future[Any]] = [*self._tables.values(), *self._segments.values()]
+        wait([*pending, *self._checks])
 
 
 @cache
@@ -177,8 +226,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="oscillink-commit")
 
 
-def _with_row_ids(segments: Segments, which: RowIds, appended: npt.NDArray[np.uint64]) -> Segments:
+def _with_row_ids(segment: Segments, which: RowIds, appended: npt.NDArray[np.uint64]) -> Segments:
     row_ids = np.concatenate([which.before, appended])
-    arrays = dict(segments.arrays)
-    arrays[which.segment] = {**arrays[which.segment], "row_ids": row_ids}
-    return replace(segments, arrays=arrays)
+    arrays = {**segment.arrays_of(which.segment), "row_ids": row_ids}
+    return Segments(arrays={which.segment: arrays})

@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from oscillink_store.errors import IntegrityError
 from oscillink_store.storage.files import sync_all
 from oscillink_store.storage.manifest import FileEntry
 
-__all__ = ["FOLDER", "Segments", "open_arrays", "open_json", "open_rows", "write_segments"]
+__all__ = [
+    "FOLDER", "Segments", "open_arrays", "open_json", "open_rows", "sync_folder", "write_segments",
+]  # fmt: skip
 
 FOLDER = "segments"
 _ROWS_PER_BATCH = 131_072
@@ -37,21 +39,35 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segments:
-    """New segments by name, each either named arrays, rows or a JSON value."""
+    """New segments by name, each either named arrays, rows or a JSON value.
 
-    arrays: Mapping[str, Arrays] = field(default_factory=dict)
+    In place of arrays there may be a function that gives them: it is called when they are
+    written, in the thread that writes them.
+    """
+
+    arrays: Mapping[str, Arrays | Callable[[], Arrays]] = field(default_factory=dict)
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def parted(self, name: str | None) -> tuple[Segments, Segments]:
-        """All but the arrays of one name, and those alone."""
-        others = {key: arrays for key, arrays in self.arrays.items() if key != name}
-        own = {key: arrays for key, arrays in self.arrays.items() if key == name}
-        return replace(self, arrays=others), Segments(arrays=own)
+    def arrays_of(self, name: str) -> Arrays:
+        """The arrays of one segment."""
+        arrays = self.arrays[name]
+        return arrays() if callable(arrays) else arrays
+
+    def each(self) -> dict[str, Segments]:
+        """Every segment alone, by name."""
+        return {
+            **{name: Segments(arrays={name: arrays}) for name, arrays in self.arrays.items()},
+            **{name: Segments(rows={name: rows}) for name, rows in self.rows.items()},
+            **{name: Segments(values={name: value}) for name, value in self.values.items()},
+        }
 
 
 def write_segments(root: Path, generation: int, segments: Segments) -> dict[str, FileEntry]:
-    """Write new segments of a generation durably and return their manifest entries."""
+    """Write new segments of a generation and return their manifest entries.
+
+    Their bytes are on the disk then; see :func:`sync_folder` for their names.
+    """
     folder = root / FOLDER / f"{generation:010d}"
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
@@ -60,15 +76,21 @@ def write_segments(root: Path, generation: int, segments: Segments) -> dict[str,
         paths[name] = folder / f"{name.replace('/', '-')}{suffix}"
         return paths[name]
 
-    for name, arrays in segments.arrays.items():
-        _write_arrays(path_of(name, ".arrays"), arrays)
+    for name in segments.arrays:
+        _write_arrays(path_of(name, ".arrays"), segments.arrays_of(name))
     for name, rows in segments.rows.items():
         _write_rows(path_of(name, ".arrow"), rows)
     for name, value in segments.values.items():
         content = json.dumps(value, ensure_ascii=False)
         path_of(name, ".json").write_text(content, encoding="utf-8")
-    sync_all([*paths.values(), folder, folder.parent])
+    sync_all(paths.values())
     return {name: FileEntry.of(root, path) for name, path in paths.items()}
+
+
+def sync_folder(root: Path, generation: int) -> None:
+    """Put the names of a generation's segments on the disk."""
+    folder = root / FOLDER / f"{generation:010d}"
+    sync_all([folder, folder.parent])
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:

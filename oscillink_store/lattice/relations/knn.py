@@ -24,6 +24,7 @@ from oscillink_store.lattice.near import (
     present_floors,
 )
 from oscillink_store.lattice.records import IN, RELATION_MASK, Records, sort_records
+from oscillink_store.lattice.sets import distinct
 from oscillink_store.lattice.upkeep import Arcs
 from oscillink_store.model import RELATIONS
 
@@ -165,7 +166,7 @@ def _others(
     """Who else gets other neighbours: the rows, their best, and what is new to the log."""
     corpus, k, width = change.corpus, parameters.knn_neighbors, _width(parameters)
     bereft = _pointing_at(change)
-    rows = np.union1d(arrived.places, bereft)
+    rows = distinct(np.concatenate([arrived.places, bereft]))
     places = np.searchsorted(rows, arrived.places)
     comers = np.bincount(places, minlength=len(rows))
     # whoever has more newcomers than places gets a new floor, and the rest are not needed

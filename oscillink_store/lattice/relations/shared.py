@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.kernels.hashing import encoded, keys_of
+from oscillink_store.kernels.tokens import BREAK, CAPITAL, INSIDE, OTHER, SPACE, capitalized
 from oscillink_store.lattice.keyindex import ranges
 from oscillink_store.lattice.upkeep import Arcs
 from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oscillink_store.lattice.corpus import Change, Corpus, Mask, Progress
     from oscillink_store.model import Parameters
 
-__all__ = ["phrases", "update"]
+__all__ = ["phrase_keys", "phrases", "update"]
 
 Integers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -82,6 +86,29 @@ def phrases(text: str) -> set[str]:
             for start in range(len(parts) - count + 1):
                 found.add(" ".join(parts[start : start + count]))
     return found
+
+
+def phrase_keys(texts: Sequence[str]) -> tuple[Keys, Integers]:
+    """The keys of the phrases of n texts, text by text, and how many each has (n,).
+
+    A key may come several times.
+    """
+    plain = [text if text.isascii() else "" for text in texts]
+    data, ends = encoded(plain)
+    keys, key_ends = np.empty(2 * len(data), np.uint64), np.empty(len(ends), np.int64)
+    capitalized(
+        data, ends, _ascii_kinds(), _FEWEST_WORDS, _MOST_WORDS,
+        np.empty(len(data) + 1, np.uint8), np.empty(len(data) + 1, np.int64), keys, key_ends,
+    )  # fmt: skip
+    counts = np.diff(key_ends, prepend=0)
+    others = [row for row, text in enumerate(texts) if not text.isascii()]
+    if not others:
+        return keys[: counts.sum()], counts
+    found = [phrases(texts[row]) for row in others]
+    counts[others] = [len(each) for each in found]
+    more = keys_of([phrase for each in found for phrase in each])
+    places = np.repeat(key_ends[others], counts[others])
+    return np.insert(keys[: key_ends[-1]], places, more), counts
 
 
 class _Occurrences(NamedTuple):
@@ -189,6 +216,19 @@ def _arcs(
     arcs, pairs = arcs[heaviest], pairs[heaviest]
     weight = np.ldexp(np.float32(1), -(arcs & ((1 << _HALVING_BITS) - 1)).astype(np.int32))
     return rows[pairs >> _SLOT_BITS], pairs & ((1 << _SLOT_BITS) - 1), weight
+
+
+@cache
+def _ascii_kinds() -> npt.NDArray[np.uint8]:
+    """The kinds of bytes by which :func:`_capitalized_runs` finds phrases in texts of ASCII."""
+    kinds = np.full(256, OTHER, np.uint8)
+    for code in range(_ASCII_END):
+        character = chr(code)
+        if character.isspace():
+            kinds[code] = BREAK if character == "\n" else SPACE
+        elif character.isalnum() or character in "_'-":
+            kinds[code] = CAPITAL if character.isupper() else INSIDE
+    return kinds
 
 
 @cache
