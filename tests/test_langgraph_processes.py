@@ -1,0 +1,87 @@
+"""The memory of agents in several processes: shared, kept, and whole after a kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from memory_writer import INDEX, value
+
+import oscillink_store as osc
+from oscillink_store.integrations.langgraph import OscillinkStore
+
+WRITER = Path(__file__).parent / "memory_writer.py"
+
+
+def writer(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(WRITER), str(folder), name, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_share_a_memory(tmp_path: Path) -> None:
+    folder = tmp_path / "s.osc"
+    with OscillinkStore(folder, index=INDEX) as store:
+        children = [writer(folder, name, 15) for name in ("one", "two")]
+        for step in range(15):  # three writers at once
+            store.put(("here",), str(step), value("here", step))
+        for child in children:
+            child.communicate(timeout=60)
+            assert child.returncode == 0
+        assert store.list_namespaces() == [("here",), ("one",), ("two",)]
+        for name in ("here", "one", "two"):
+            found = store.search((name,), limit=100)
+            assert {item.key: item.value for item in found} == {
+                str(step): value(name, step) for step in range(15)
+            }
+            best = store.search((), query=f"{name} 9 4", limit=1)
+            assert [(item.namespace, item.key) for item in best] == [((name,), "9")]
+
+
+def test_memory_survives_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "s.osc"
+    with OscillinkStore(folder, index=INDEX) as store:
+        store.put(("a", "b"), "k", value("first", 3))
+        before = store.get(("a", "b"), "k")
+    with OscillinkStore(folder, index=INDEX) as store:
+        assert store.get(("a", "b"), "k") == before
+        assert [item.key for item in store.search(("a",), query="first 3")] == ["k"]
+        assert store.list_namespaces() == [("a", "b")]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.45, 0.7])
+def test_a_kill_leaves_no_item_without_its_anchors(tmp_path: Path, seconds: float) -> None:
+    folder = tmp_path / "s.osc"
+    with writer(folder, "victim", 0) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        told = int(child.stdout.readline())
+        time.sleep(seconds)
+        child.kill()
+        told = max([told, *map(int, child.stdout.read().split())])
+    with osc.connect(folder) as store:
+        assert store.verify().problems == ()
+        records = store.records(("langgraph",))
+        listed = {id_: record for record in records for id_ in record.value["anchors"]}
+        assert set(store.to_arrow()["id"].to_pylist()) == set(listed)
+        for record in records:
+            rows = store.get(record.value["anchors"])
+            assert [row["text"] for row in rows] == record.value["value"]["texts"]
+        # what it was told to be on the disk is there, or something newer
+        assert max(record.value["value"]["step"] for record in records) >= told
+
+
+def test_the_example_remembers() -> None:
+    example = Path(__file__).parents[1] / "examples" / "langgraph_memory.py"
+    result = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, check=True, timeout=120
+    )
+    answers = [line.strip() for line in result.stdout.splitlines() if "old me" in line]
+    assert answers == [
+        "You told me: The spare key is under the blue flower pot.",
+        "You told me: The spare key is in the letter box.",
+        "You told me: My sister Clara lives in Lisbon.",
+        "You never told me.",
+    ]
