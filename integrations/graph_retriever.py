@@ -18,8 +18,9 @@ from langchain_graph_retriever._conversion import METADATA_EMBEDDING_KEY
 from langchain_graph_retriever.adapters.langchain import LangchainAdapter
 
 from oscillink_store.filters import matches
-from oscillink_store.integrations.langchain import OscillinkVectorStore
-from oscillink_store.integrations.langchain.documents import row_document
+
+from .langchain import OscillinkVectorStore
+from .langchain.documents import row_document
 
 __all__ = ["OscillinkAdapter"]
 

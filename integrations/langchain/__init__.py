@@ -8,16 +8,16 @@
     retriever = store.as_retriever(search_type="coherence", search_kwargs={"k": 5})
 """
 
-from oscillink_store.integrations.langchain.byte_store import OscillinkByteStore
-from oscillink_store.integrations.langchain.compressor import OscillinkCompressor
-from oscillink_store.integrations.langchain.document_index import OscillinkDocumentIndex
-from oscillink_store.integrations.langchain.documents import MetadataRoles
-from oscillink_store.integrations.langchain.record_manager import OscillinkRecordManager
-from oscillink_store.integrations.langchain.retrievers import (
+from .byte_store import OscillinkByteStore
+from .compressor import OscillinkCompressor
+from .document_index import OscillinkDocumentIndex
+from .documents import MetadataRoles
+from .record_manager import OscillinkRecordManager
+from .retrievers import (
     OscillinkRetriever,
     OscillinkVectorStoreRetriever,
 )
-from oscillink_store.integrations.langchain.vector_store import OscillinkVectorStore
+from .vector_store import OscillinkVectorStore
 
 __all__ = [
     "MetadataRoles",

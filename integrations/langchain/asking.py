@@ -14,8 +14,9 @@ from langchain_core.vectorstores import VectorStore
 from oscillink_store import Receipt, SearchResult, Store
 from oscillink_store.errors import QueryError
 from oscillink_store.filters import Filter, Ids
-from oscillink_store.integrations.langchain.documents import hit_document, row_document
-from oscillink_store.integrations.langchain.filters import to_filter
+
+from .documents import hit_document, row_document
+from .filters import to_filter
 
 __all__ = [
     "Asking",

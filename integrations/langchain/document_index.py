@@ -9,8 +9,9 @@ from langchain_core.documents import Document
 from langchain_core.indexing import DeleteResponse, DocumentIndex, UpsertResponse
 
 from oscillink_store.errors import QueryError
-from oscillink_store.integrations.langchain.retrievers import OscillinkRetriever
-from oscillink_store.integrations.langchain.vector_store import OscillinkVectorStore
+
+from .retrievers import OscillinkRetriever
+from .vector_store import OscillinkVectorStore
 
 __all__ = ["OscillinkDocumentIndex"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from oscillink_store.integrations.langchain.asking import Asking, Receipted, documents, receipted
+from .asking import Asking, Receipted, documents, receipted
 
 __all__ = ["MarginalSearches"]
 

@@ -16,7 +16,7 @@ from oscillink_store.errors import InputError, QueryError
 from oscillink_store.filters import And, Compare, Filter
 
 if TYPE_CHECKING:
-    from oscillink_store.integrations.langchain.vector_store import OscillinkVectorStore
+    from .vector_store import OscillinkVectorStore
 
 __all__ = ["OscillinkRecordManager", "records_of", "records_with"]
 

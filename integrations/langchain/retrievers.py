@@ -13,8 +13,8 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import ConfigDict, SkipValidation
 
-from oscillink_store.integrations.langchain.asking import FilterLike, Ranking
-from oscillink_store.integrations.langchain.searches import Searches
+from .asking import FilterLike, Ranking
+from .searches import Searches
 
 __all__ = ["OscillinkRetriever", "OscillinkVectorStoreRetriever"]
 

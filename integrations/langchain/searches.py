@@ -8,14 +8,14 @@ from typing import Any
 from langchain_core.documents import Document
 from langchain_core.runnables import run_in_executor
 
-from oscillink_store.integrations.langchain.asking import (
+from .asking import (
     Receipted,
     Scored,
     documents,
     receipted,
     scored,
 )
-from oscillink_store.integrations.langchain.marginal import MarginalSearches
+from .marginal import MarginalSearches
 
 __all__ = ["Searches"]
 

@@ -21,7 +21,8 @@ from langchain_core.runnables import run_in_executor
 from oscillink_store import Store, connect
 from oscillink_store.errors import InputError, QueryError
 from oscillink_store.filters import Filter
-from oscillink_store.integrations.langchain.documents import (
+
+from .documents import (
     MetadataRoles,
     documents_of,
     matrix,
@@ -30,13 +31,13 @@ from oscillink_store.integrations.langchain.documents import (
     rows_of,
     told,
 )
-from oscillink_store.integrations.langchain.record_manager import (
+from .record_manager import (
     OscillinkRecordManager,
     records_of,
     records_with,
 )
-from oscillink_store.integrations.langchain.retrievers import OscillinkVectorStoreRetriever
-from oscillink_store.integrations.langchain.searches import Searches
+from .retrievers import OscillinkVectorStoreRetriever
+from .searches import Searches
 
 __all__ = ["OscillinkVectorStore"]
 

@@ -11,6 +11,6 @@ Items are records of the store's folder, and each text of an item that is indexe
 both are written in one commit. Namespaces stay arrays, so none can be mistaken for another.
 """
 
-from oscillink_store.integrations.langgraph.store import AsyncOscillinkStore, OscillinkStore
+from .store import AsyncOscillinkStore, OscillinkStore
 
 __all__ = ["AsyncOscillinkStore", "OscillinkStore"]

@@ -17,10 +17,11 @@ from langgraph.store.base import (
 )
 
 import oscillink_store as osc
-from oscillink_store.integrations.langgraph.indexing import Index, Vectors
-from oscillink_store.integrations.langgraph.layout import Place, Text, item_of, search_item_of
-from oscillink_store.integrations.langgraph.reading import Reader
-from oscillink_store.integrations.langgraph.writing import Change, Put, Writer
+
+from .indexing import Index, Vectors
+from .layout import Place, Text, item_of, search_item_of
+from .reading import Reader
+from .writing import Change, Put, Writer
 
 __all__ = ["Batch", "Batcher"]
 

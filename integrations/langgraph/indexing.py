@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from langgraph.store.base import Embeddings, ensure_embeddings, get_text_at_path
 
-from oscillink_store.integrations.langgraph.layout import Text
+from .layout import Text
 
 __all__ = ["Index", "Vectors", "own_embedder"]
 

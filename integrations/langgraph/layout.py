@@ -16,7 +16,8 @@ from langgraph.store.base import Item, SearchItem
 
 import oscillink_store as osc
 from oscillink_store.filters import Compare, Filter, matches
-from oscillink_store.integrations.langgraph.filtering import filter_of
+
+from .filtering import filter_of
 
 __all__ = [
     "ROOT",

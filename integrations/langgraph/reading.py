@@ -11,8 +11,9 @@ from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, Search
 
 import oscillink_store as osc
 from oscillink_store.filters import Filter
-from oscillink_store.integrations.langgraph.filtering import filter_of
-from oscillink_store.integrations.langgraph.layout import ROOT, anchors_of, meets, place_of, within
+
+from .filtering import filter_of
+from .layout import ROOT, anchors_of, meets, place_of, within
 
 __all__ = ["Ranking", "Reader", "View"]
 

@@ -12,12 +12,13 @@ from typing import Any, Self
 from langgraph.store.base import BaseStore, Embeddings, Op, Result, TTLConfig
 
 import oscillink_store as osc
-from oscillink_store.integrations.langgraph.batching import Batcher
-from oscillink_store.integrations.langgraph.indexing import Index, own_embedder
-from oscillink_store.integrations.langgraph.opening import Opening
-from oscillink_store.integrations.langgraph.reading import Ranking, Reader
-from oscillink_store.integrations.langgraph.sweeping import Sweeper
-from oscillink_store.integrations.langgraph.writing import Writer
+
+from .batching import Batcher
+from .indexing import Index, own_embedder
+from .opening import Opening
+from .reading import Ranking, Reader
+from .sweeping import Sweeper
+from .writing import Writer
 
 __all__ = ["AsyncOscillinkStore", "OscillinkStore"]
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import oscillink_store as osc
-from oscillink_store.integrations.langgraph.layout import (
+
+from .layout import (
     ROOT,
     Place,
     Text,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from oscillink_store.cli.adopt_command import adopt
 from oscillink_store.cli.console import complain, flush, note, use_utf8
 from oscillink_store.cli.demo_command import demo
 from oscillink_store.cli.ingest_command import ingest
@@ -73,6 +74,7 @@ def _root(
 _EXAMPLES: dict[Callable[..., None], str] = {
     demo: "oscillink-store demo",
     ingest: "oscillink-store ingest notes.osc notes.jsonl --facet speaker",
+    adopt: "oscillink-store adopt lancedb://my-lancedb/notes",
     search: 'oscillink-store search notes.osc "who owned The Collegian?" -k 3 --receipt',
     sql: "oscillink-store sql notes.osc \"FROM coherent_search('the owner', k := 3)\"",
     stats: "oscillink-store stats notes.osc",

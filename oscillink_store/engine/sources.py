@@ -46,7 +46,7 @@ from oscillink_store.engine.source_stream import Stream, read_pipe
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields
 
-__all__ = ["Batch", "Query", "Source", "Stream", "open_source"]
+__all__ = ["Batch", "Part", "Query", "Source", "Stream", "open_source"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

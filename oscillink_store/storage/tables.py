@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from oscillink_store.errors import IntegrityError, OscillinkError, QueryError
+from oscillink_store.errors import InputError, IntegrityError, OscillinkError, QueryError
 from oscillink_store.storage.files import (
     is_damage,
     panics_as_errors,
@@ -28,10 +28,12 @@ from oscillink_store.storage.trust import require_trusted
 
 __all__ = [
     "VERSION_HINT",
+    "Foreign",
     "OvertakenError",
     "Table",
     "TableChange",
     "Written",
+    "open_foreign",
     "open_table",
     "write_table",
 ]
@@ -202,6 +204,57 @@ class Table:
         mine = pc.equal(tracked["version"], self.version)
         names: list[str] = tracked.filter(mine)["path"].cast(pa.string()).to_pylist()
         return sorted(names)
+
+
+class Foreign:
+    """A Lance table of another program, such as LanceDB's, at its newest version; read alone."""
+
+    def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
+        self._path = path
+        self._dataset = dataset
+
+    @property
+    def version(self) -> int:
+        """The version this object reads."""
+        return int(self._dataset.version)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's Arrow schema."""
+        return self._dataset.schema
+
+    def count(self) -> int:
+        """The number of rows."""
+        return int(self._dataset.count_rows())
+
+    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """All rows in batches of at most so many.
+
+        Raises:
+            IntegrityError: a file is damaged.
+        """
+        try:
+            with panics_as_errors():
+                yield from self._dataset.to_batches(batch_size=rows)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise IntegrityError(
+                f"{self._path} cannot be read ({plain_words(error)}): check it with its own program"
+            ) from error
+
+
+def open_foreign(path: Path) -> Foreign:
+    """Open a Lance table that no store manages.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        with panics_as_errors():
+            return Foreign(path, lance.dataset(str(path), session=_shared_session()))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path} is no Lance table that can be opened ({plain_words(error)}): check the path"
+        ) from error
 
 
 def open_table(root: Path, name: str, entry: TableEntry) -> Table:
