@@ -31,6 +31,7 @@ from oscillink_store.storage.commit import Change, commit
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import Manifest, read_current
 from oscillink_store.storage.schemas import conform, merge_metadata, metadata_schema
+from oscillink_store.storage.trust import require_whole
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["Batch", "Clock", "Progress", "Writer", "compare", "silent", "writing"]
@@ -166,7 +167,7 @@ class Writer:
         schema = widened(self.snapshot, batch.fresh)
         if schema is not None:  # the old rows take their wider types in a commit of their own
             present = self.snapshot.alive_slots
-            self.commit([compact(self.snapshot, schema)])
+            self._compact(schema)
             removed = np.searchsorted(present, removed)  # which closes the gaps between slots
         planned = plan(
             self.snapshot,
@@ -192,8 +193,13 @@ class Writer:
             )
         if is_sparse(self.snapshot):
             with clock.stage("compact"):
-                manifest = self.commit([compact(self.snapshot)])
+                manifest = self._compact()
         return report_of(manifest, batch, clock, receipts[0])
+
+    def _compact(self, schema: pa.Schema | None = None) -> Manifest:
+        # the rows are worked on before the commit looks at their files
+        require_whole(self.root, self.snapshot.manifest.segments.values())
+        return self.commit([compact(self.snapshot, schema)])
 
     def commit(
         self,

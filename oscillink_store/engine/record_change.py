@@ -160,6 +160,8 @@ def _change(
     names = snapshot.record_runs
     count = len(runs) if everything else tail([run.size for run in runs], len(rows))
     taken = len(runs) - count
+    for number in range(taken, len(runs)):
+        _require_whole(snapshot, number)
     tables = [*(run.table for run in runs[taken:]), *([run_of(rows)] if rows else [])]
     merged = merged_runs(tables, whole=taken == 0)
     written = {run_name(snapshot.generation + 1): merged} if merged.num_rows else {}
@@ -177,14 +179,20 @@ def _rows_at(snapshot: Snapshot, spots: dict[StoredName, Spot]) -> dict[StoredNa
     """Rows that are to be written again, of which nothing may be wrong."""
     found: dict[StoredName, RecordRow] = {}
     for number in sorted({spot.run for spot in spots.values()}):
+        _require_whole(snapshot, number)
         run = snapshot.records.runs[number]
-        if not run.checked:  # once: what is read from then on is mapped
-            require_whole(snapshot.root, [snapshot.manifest.segments[snapshot.record_runs[number]]])
-            run.checked = True
         mine = [name for name, spot in spots.items() if spot.run == number]
         rows = run.rows(np.array([spots[name].row for name in mine]))
         found.update(zip(mine, rows, strict=True))
     return found
+
+
+def _require_whole(snapshot: Snapshot, number: int) -> None:
+    """Check a run that is written again, once: what is read from then on is mapped."""
+    run = snapshot.records.runs[number]
+    if not run.checked:
+        require_whole(snapshot.root, [snapshot.manifest.segments[snapshot.record_runs[number]]])
+        run.checked = True
 
 
 def _tombstone(name: StoredName, now: int) -> RecordRow:

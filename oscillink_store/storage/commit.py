@@ -166,13 +166,17 @@ class _Writing:
         for name, table in change.tables.items():
             earlier = self._tables.get(name)
             self._tables[name] = _pool().submit(self._write_table, name, table, earlier)
+        # What is damaged must not be written again with a checksum of its own; nor may Arrow
+        # work on it, which believes whatever offsets it reads.
+        entries = [
+            parent.segments[name] for name in sorted(change.carried() & parent.segments.keys())
+        ]
+        check = _pool().submit(require_whole, root, entries)
+        self._checks.append(check)
         for name, segment in change.segments.each().items():
-            self._segments[name] = _pool().submit(self._write_segment, segment, change.row_ids)
-        # what is damaged must not be written again with a checksum of its own
-        carried = sorted(change.carried() & parent.segments.keys())
-        if carried:
-            entries = [parent.segments[name] for name in carried]
-            self._checks.append(_pool().submit(require_whole, root, entries))
+            self._segments[name] = _pool().submit(
+                self._write_segment, segment, change.row_ids, check
+            )
         self._dropped |= change.dropped
         self._fields |= change.manifest
 
@@ -198,7 +202,10 @@ class _Writing:
             **self._fields,
         )
 
-    def _write_segment(self, segment: Segments, row_ids: RowIds | None) -> dict[str, FileEntry]:
+    def _write_segment(
+        self, segment: Segments, row_ids: RowIds | None, check: Future[None]
+    ) -> dict[str, FileEntry]:
+        check.result()
         if row_ids is not None and row_ids.segment in segment.arrays:
             appended = self._tables[ANCHORS].result().row_ids
             segment = _with_row_ids(segment, row_ids, appended)
