@@ -15,6 +15,7 @@ builtin exception fits, the class mixes it in, so ``except ValueError`` keeps wo
         ├── ClosedError      (ValueError)        the store has been closed
         ├── ReadOnlyError    (PermissionError)   a write on a store that cannot be written
         ├── LockedError      (TimeoutError)      another process is writing
+        ├── ConflictError    (RuntimeError)      records are not as a write expects them
         ├── DiskError        (OSError)           the disk is full or failed
         └── IntegrityError                       bytes on disk are not what was written
 
@@ -24,8 +25,11 @@ damaged one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "ClosedError",
+    "ConflictError",
     "DependencyError",
     "DiskError",
     "EmbedderError",
@@ -97,6 +101,17 @@ class ReadOnlyError(StoreError, PermissionError):
 
 class LockedError(StoreError, TimeoutError):
     """Another process holds the writer's lock."""
+
+
+class ConflictError(StoreError, RuntimeError):
+    """A record is not as a write expects it, so nothing was written.
+
+    ``names`` are the namespaces and keys of all records of which this is so.
+    """
+
+    def __init__(self, message: str, *, names: Sequence[tuple[tuple[str, ...], str]] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class DiskError(StoreError, OSError):

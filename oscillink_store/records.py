@@ -23,9 +23,9 @@ class Record:
     """A value kept under a namespace and a key.
 
     Args:
-        namespace: Labels from the widest to the narrowest, of which each may hold any text; none
-            at all is a namespace too.
-        key: What the record is known by in its namespace.
+        namespace: Labels from the widest to the narrowest, of which each may be any text, even an
+            empty one; no labels at all are a namespace too.
+        key: What the record is known by in its namespace: any text.
         value: ``bytes``, or what JSON knows: text, numbers, true, false, None, lists and dicts
             with text keys. Tuples are stored as lists.
         group: A label to select records by.
@@ -99,8 +99,6 @@ def checked_namespace(namespace: Iterable[str], refusal: Refusal = InputError) -
 def _check_text(text: object, name: str, refusal: Refusal) -> None:
     if not isinstance(text, str):
         raise refusal(f"{name} is a {type(text).__name__}: use text")
-    if not text:
-        raise refusal(f"{name} is empty: use a text of at least one character")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from hypothesis.stateful import (
 
 import oscillink_store as osc
 from oscillink_store.engine import compact, parts
+from oscillink_store.errors import ConflictError
 from oscillink_store.filters import Compare
 from oscillink_store.storage import segments
 
-NAMESPACES = [(), ("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ('a","b',)]
-names = st.tuples(st.sampled_from(NAMESPACES), st.sampled_from(["k", "b", "K", "Ä", "0"]))
+NAMESPACES = [(), ("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ('a","b',), ("",), ("a", "")]
+names = st.tuples(st.sampled_from(NAMESPACES), st.sampled_from(["k", "b", "K", "Ä", ""]))
 values = st.sampled_from([None, 0, 1, 1.0, True, "text", [1], {"n": 1}, {"n": 2}, b"", b"\0\xff"])
 groups = st.sampled_from([None, "g", "h"])
 ttls = st.sampled_from([None, 0.5, 1000.0])
@@ -40,7 +42,10 @@ Name = tuple[tuple[str, ...], str]
 
 
 class RecordMachine(RuleBasedStateMachine):
-    """``expected`` holds the records by name, the last written last; ``anchors`` the ids."""
+    """``expected`` holds the records by name, the last written last; ``anchors`` the ids.
+
+    ``changes`` counts what befell each name, and ``read`` holds what was read at some time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,6 +54,8 @@ class RecordMachine(RuleBasedStateMachine):
         self.store = self._opened()
         self.expected: dict[Name, osc.Record] = {}
         self.anchors: dict[str, str] = {}
+        self.changes: Counter[Name] = Counter()
+        self.read: dict[Name, tuple[int, osc.Record | None]] = {}
 
     def _opened(self) -> osc.Store:
         return osc.connect(self.folder / "store.osc", embedder="hash:16")
@@ -82,13 +89,14 @@ class RecordMachine(RuleBasedStateMachine):
         self.anchors |= come
 
     def _written(
-        self, records: list[osc.Record], drops: list[Name], touches: list[Name], **anchors: Any
+        self, records: list[osc.Record], drops: list[Name], touches: list[Name], **others: Any
     ) -> None:
         before = {name: self.store.record(*name) for name in touches}
-        self.store.write(put=records, drop=drops, touch=touches, **anchors)
+        self.store.write(put=records, drop=drops, touch=touches, **others)
         for name in drops:
-            self.expected.pop(name, None)
+            self.changes[name] += self.expected.pop(name, None) is not None
         for record in records:
+            self.changes[record.namespace, record.key] += 1
             self.expected.pop((record.namespace, record.key), None)
             self.expected[record.namespace, record.key] = record
         put = {(record.namespace, record.key) for record in records}
@@ -99,6 +107,34 @@ class RecordMachine(RuleBasedStateMachine):
                 assert old.expires is not None
                 assert new.expires is not None
                 assert new.expires > old.expires
+                self.changes[name] += 1
+
+    @rule(some=st.lists(names, min_size=1))
+    def read_some(self, some: list[Name]) -> None:
+        for name, record in zip(some, self.store.find_records(some), strict=True):
+            assert record == self.store.record(*name)
+            self.read[name] = self.changes[name], record
+
+    @precondition(lambda self: self.read)
+    @rule(data=st.data(), records=puts, drops=st.lists(names, max_size=2))
+    def write_if(self, data: st.DataObject, records: list[osc.Record], drops: list[Name]) -> None:
+        some = data.draw(
+            st.lists(st.sampled_from([*self.read]), min_size=1, max_size=3, unique=True)
+        )
+        expect = [self.read[name][1] or name for name in some]
+        others = [name for name in some if self._differs(name)]
+        if not others:
+            self._written(records, drops, [], expect=expect)
+            return
+        generation = self.store.generation
+        with pytest.raises(ConflictError, match="read again") as conflict:
+            self.store.write([{"id": "a9", "text": "x"}], put=records, drop=drops, expect=expect)
+        assert list(conflict.value.names) == others
+        assert self.store.generation == generation
+
+    def _differs(self, name: Name) -> bool:
+        count, record = self.read[name]
+        return name in self.expected if record is None else count != self.changes[name]
 
     @rule(record=records)
     def put_again(self, record: osc.Record) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,7 +41,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-labels = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3)
+labels = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | texts | numbers,
@@ -104,6 +105,8 @@ def test_any_name_finds_its_own_value_and_any_prefix_what_lies_below(
         record = one.record(*name)
         assert record is not None
         assert exactly(record.value) == exactly(value)
+    asked = [*table, (("none",), ""), *table]
+    assert one.find_records(asked) == [one.record(*name) for name in asked]
     prefixes = {namespace[:n] for namespace, _ in table for n in range(len(namespace) + 1)}
     for prefix in prefixes | {("x",)}:
         below = [name for name in table if name[0][: len(prefix)] == prefix]
@@ -116,11 +119,15 @@ def test_any_name_finds_its_own_value_and_any_prefix_what_lies_below(
 
 def test_a_namespace_is_no_path(make_store: Make) -> None:
     store = make_store()
-    names = [("a", "b"), ("a.b",), ("a/b",), ('a","b',), ("a",), ("ab",), (), ('["a"]',)]
+    names = [
+        ("a", "b"), ("a.b",), ("a/b",), ('a","b',), ("a",), ("ab",), (), ('["a"]',),
+        ("",), ("", ""), ("a", ""), ("", "a"),
+    ]  # fmt: skip
     store.write(put=[osc.Record(name, "b", i) for i, name in enumerate(names)])
     for i, name in enumerate(names):
         assert [record.value for record in store.records(name, exact=True)] == [i]
-    assert {record.namespace for record in store.records(("a",))} == {("a",), ("a", "b")}
+    assert {record.namespace for record in store.records(("a",))} == {("a",), ("a", "b"), ("a", "")}
+    assert {record.namespace for record in store.records(("",))} == {("",), ("", ""), ("", "a")}
     assert store.record(("a",), "b") != store.record(("a", "b"), "b")
     assert store.record(("a", "b"), "c") is store.record(("b",), "b") is None
     assert store.record_namespaces() == sorted(names)
@@ -145,6 +152,34 @@ def test_names_that_share_a_hash_are_told_apart(
             assert store.stats()["records"] == 4
             assert store.record(("n",), "k8") is store.record(("n",), "k0") is None
             store.maintain()
+
+
+def test_an_empty_text_names_like_any_other(make_store: Make) -> None:
+    store = make_store()
+    ours = [osc.Record(("",), "", 1, group=""), osc.Record((), "", 2), osc.Record((), "k", 3)]
+    store.write(put=ours)
+    found = store.find_records([(("",), ""), ((), ""), ((), "x")])
+    assert [record and record.value for record in found] == [1, 2, None]
+    assert shown(store.records(groups=[""])) == [(("",), "", 1)]
+    assert shown(store.records(("",))) == [(("",), "", 1)]
+    store.write(drop=[((), "")])
+    assert keys(store.records()) == ["k", ""]
+
+
+def test_records_are_found_at_once_in_the_order_asked_for(make_store: Make) -> None:
+    store = make_store()
+    for step in range(6):  # several runs
+        store.write(put=[osc.Record(("n",), f"k{i}", [step, i]) for i in range(0, 60, step + 1)])
+    store.write(drop=[(("n",), "k30")])
+    asked = [(["n"], f"k{i}") for i in (59, 30, 2, 99, 2, 0, 45)]
+    found = store.find_records(iter(asked))
+    assert found == [store.record(*name) for name in asked]
+    values = [None if record is None else record.value for record in found]
+    assert values == [[0, 59], None, [1, 2], None, [1, 2], [5, 0], [4, 45]]
+    assert store.find_records([]) == []
+    with store.snapshot() as pinned:
+        store.write(put=[osc.Record(("n",), "k2", "new")])
+        assert pinned.find_records(asked) == found
 
 
 # times
@@ -387,27 +422,50 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[osc.Store], Any]]] = {
     "numpy": (InputError, "holds a int64", lambda s: put(s, np.int64(1))),
     "deep": (InputError, "nested too deeply", lambda s: put(s, nested(70))),
     "digits": (InputError, "thousands of digits", lambda s: put(s, 10**5000)),
-    "label": (InputError, r"namespace\[1\] is empty", lambda s: osc.Record(("a", ""), "k", 1)),
     "label type": (InputError, r"namespace\[0\] is a int", lambda s: osc.Record((1,), "k", 1)),
     "namespace": (InputError, "namespace is 'abc'", lambda s: osc.Record("abc", "k", 1)),
     "no namespace": (InputError, "namespace is None", lambda s: osc.Record(None, "k", 1)),
-    "empty key": (InputError, "key is empty", lambda s: osc.Record((), "", 1)),
     "key type": (InputError, "key is a int", lambda s: osc.Record((), 7, 1)),
     "key text": (InputError, "key holds a lone", lambda s: osc.Record((), "\udc00", 1)),
     "group": (InputError, "group is a int", lambda s: osc.Record((), "k", 1, group=1)),
     "drop": (InputError, r"drop\[0\] is 'k'", lambda s: s.write(put=[GOOD], drop=["k"])),
     "drop name": (
-        InputError, r"drop\[1\]: key is empty",
-        lambda s: s.write(put=[GOOD], drop=[((), "k"), ((), "")]),
+        InputError, r"drop\[1\]: key is a NoneType",
+        lambda s: s.write(put=[GOOD], drop=[((), "k"), ((), None)]),
     ),
     "touch": (InputError, "touch is a str", lambda s: s.write(put=[GOOD], touch="k")),
     "row": (InputError, "row 1", lambda s: s.write([anchor("a"), {"id": "b"}], put=[GOOD])),
     "delete": (QueryError, "id 7", lambda s: s.write(put=[GOOD], delete=[7])),
     "delete type": (QueryError, "delete is a int", lambda s: s.write(put=[GOOD], delete=7)),
     "delete text": (QueryError, "surrogate", lambda s: s.write(put=[GOOD], delete=["\ud800"])),
-    "prefix": (QueryError, r"namespace\[0\]", lambda s: s.records(("",))),
+    "prefix": (QueryError, r"namespace\[0\]", lambda s: s.records((None,))),
     "prefix text": (QueryError, "namespace is 'a'", lambda s: s.record_namespaces("a")),
-    "get": (QueryError, "key is empty", lambda s: s.record((), "")),
+    "get": (QueryError, "key is a int", lambda s: s.record((), 7)),
+    "find": (
+        QueryError, r"names\[1\]: key is a int", lambda s: s.find_records([GOOD_NAME, ((), 7)])
+    ),
+    "find one": (QueryError, r"names\[0\] is \('good',\)", lambda s: s.find_records(GOOD_NAME)),
+    "find text": (QueryError, "names is a str", lambda s: s.find_records("k")),
+    "expect": (
+        InputError, r"expect\[1\], key 'k', has no times of a store: pass the Record",
+        lambda s: s.write(put=[GOOD], expect=[GOOD_NAME, GOOD]),
+    ),
+    "expect time": (
+        InputError, r"expect\[0\], key 'k', has no times",
+        lambda s: s.write(expect=[replace(s.record(("there",), "k"), expires=1.0)]),
+    ),
+    "expect none": (
+        InputError, r"expect\[0\] is None: use \(namespace, key\) pairs",
+        lambda s: s.write(put=[GOOD], expect=[None]),
+    ),
+    "expect one": (
+        InputError, "expect is a Record: pass a list of Records and",
+        lambda s: s.write(put=[GOOD], expect=s.record(("there",), "k")),
+    ),
+    "expect name": (
+        InputError, r"expect\[0\]: namespace\[0\] is a int",
+        lambda s: s.write(put=[GOOD], expect=[((1,), "k")]),
+    ),
     "where": (QueryError, "where is a str", lambda s: s.records(where="n > 1")),
     "groups": (QueryError, "groups is the text", lambda s: s.records(groups="abc")),
     "groups type": (QueryError, "groups: use", lambda s: s.records(groups=[1])),
@@ -417,6 +475,7 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[osc.Store], Any]]] = {
 }  # fmt: skip
 
 GOOD = osc.Record(("good",), "k", 1)
+GOOD_NAME = (("good",), "k")
 
 
 def put(store: osc.Store, value: Any) -> None:

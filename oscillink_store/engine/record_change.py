@@ -1,111 +1,27 @@
-"""From records to put, drop and touch to what a commit writes, as pure data."""
+"""From edits of records to what a commit writes, as pure data."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from oscillink_store.engine.json_text import json_text
 from oscillink_store.engine.parts import tail
+from oscillink_store.engine.record_edits import RecordEdits
 from oscillink_store.engine.record_runs import StoredName, merged_runs, run_of
 from oscillink_store.engine.record_view import Spot
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.errors import InputError
-from oscillink_store.records import Record, checked_name
 from oscillink_store.storage.commit import Change
-from oscillink_store.storage.record_rows import RecordRow, namespace_text, run_name
+from oscillink_store.storage.record_rows import RecordRow, run_name
 from oscillink_store.storage.segments import Segments
 from oscillink_store.storage.trust import require_whole
 
-__all__ = ["RecordEdits", "merge_records", "record_change", "record_edits"]
+__all__ = ["merge_records", "record_change"]
 
 FEATURE = "records"
 """In a manifest's features: a release that does not know records would lose them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordEdits:
-    """What to do to records: to drop some, then to put some, then to touch some.
-
-    ``put`` are rows whose times are still to be filled in, by name in the order given.
-    """
-
-    put: dict[StoredName, RecordRow] = field(default_factory=dict)
-    drop: set[StoredName] = field(default_factory=set)
-    touch: set[StoredName] = field(default_factory=set)
-
-
-def record_edits(
-    put: Iterable[Record],
-    drop: Iterable[tuple[Sequence[str], str]],
-    touch: Iterable[tuple[Sequence[str], str]],
-) -> RecordEdits:
-    """Look at what is given before anything is done.
-
-    Raises:
-        InputError: a name or a value cannot be used; names its place in what was given.
-    """
-    rows: dict[StoredName, RecordRow] = {}
-    for place, record in enumerate(_listed(put, "put", "records")):
-        row = _row_of(record, place)
-        rows.pop((row.namespace, row.key), None)  # the last one counts, in its place
-        rows[row.namespace, row.key] = row
-    return RecordEdits(put=rows, drop=_names(drop, "drop"), touch=_names(touch, "touch"))
-
-
-def _listed(given: Iterable[Any], argument: str, kind: str) -> Iterable[Any]:
-    if isinstance(given, str | bytes | Record) or not isinstance(given, Iterable):
-        raise InputError(
-            f"{argument} is a {type(given).__name__}: pass a list of {kind}", field=argument
-        )
-    return given
-
-
-def _row_of(record: Any, place: int) -> RecordRow:
-    if not isinstance(record, Record):
-        raise InputError(
-            f"put[{place}] is a {type(record).__name__}: pass Records", field="put", row=place
-        )
-    is_bytes = isinstance(record.value, bytes | bytearray | memoryview)
-    try:
-        value = bytes(record.value) if is_bytes else json_text(record.value).encode()
-    except InputError as error:
-        name = f"put[{place}], key {record.key!r:.80}"
-        raise InputError(f"{name}: its value {error}", field="value", row=place) from None
-    return RecordRow(
-        namespace=namespace_text(record.namespace),
-        key=record.key,
-        value=value,
-        json=not is_bytes,
-        group=record.group,
-        ttl=None if record.ttl is None else float(record.ttl),
-        created=0,
-        updated=0,
-        place=place,
-        expires=None,
-        gone=False,
-    )
-
-
-def _names(pairs: Iterable[Any], argument: str) -> set[StoredName]:
-    names = set()
-    for place, pair in enumerate(_listed(pairs, argument, "(namespace, key) pairs")):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InputError(
-                f"{argument}[{place}] is {pair!r:.80}: use (namespace, key) pairs",
-                field=argument,
-                row=place,
-            )
-        try:
-            namespace, key = checked_name(*pair)
-        except InputError as error:
-            raise InputError(f"{argument}[{place}]: {error}", field=argument, row=place) from None
-        names.add((namespace_text(namespace), key))
-    return names
 
 
 def record_change(snapshot: Snapshot, edits: RecordEdits) -> Change | None:

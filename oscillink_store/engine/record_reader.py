@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from oscillink_store.engine.record_names import stored_names
 from oscillink_store.engine.record_view import Selection
+from oscillink_store.errors import InputError, QueryError
 from oscillink_store.filters import Filter
-from oscillink_store.records import Record
+from oscillink_store.records import Record, checked_name
+from oscillink_store.storage.record_rows import namespace_text
 
 if TYPE_CHECKING:
     from oscillink_store.engine.snapshot import Snapshot
@@ -30,7 +33,20 @@ class RecordReader(ABC):
         Raises:
             QueryError: a label or the key cannot be used.
         """
-        return self.current().records.record(namespace, key)
+        labels, key = checked_name(namespace, key, QueryError)
+        return self.current().records.find([(namespace_text(labels), key)])[0]
+
+    def find_records(self, names: Iterable[tuple[Iterable[str], str]]) -> list[Record | None]:
+        """The record of each (namespace, key) pair, at once; None where there is none.
+
+        Raises:
+            QueryError: a name cannot be used; says which.
+        """
+        try:
+            wanted = stored_names(names, "names")
+        except InputError as error:
+            raise QueryError(str(error)) from None
+        return self.current().records.find(wanted)
 
     def records(
         self,

@@ -18,7 +18,7 @@ from oscillink_store.engine.record_runs import Places, RecordRun, StoredName, ha
 from oscillink_store.errors import QueryError
 from oscillink_store.filters import Filter
 from oscillink_store.lattice.keyindex import find
-from oscillink_store.records import Record, checked_name, checked_namespace
+from oscillink_store.records import Record, checked_namespace
 from oscillink_store.storage.record_rows import namespace_text, to_micros
 
 __all__ = ["RecordView", "Selection", "Spot"]
@@ -132,18 +132,16 @@ class RecordView:
             left = left[rows < 0]
         return found
 
-    def record(self, namespace: Iterable[str], key: str) -> Record | None:
-        """One record by its name.
+    def find(self, names: Sequence[StoredName]) -> list[Record | None]:
+        """The record of each name; None where there is none.
 
         Raises:
-            QueryError: the name cannot be used.
-            IntegrityError: it is not what was written.
+            IntegrityError: one is not what was written.
         """
-        labels, key = checked_name(namespace, key, QueryError)
-        (spot,) = self.spots([(namespace_text(labels), key)])
-        if spot is None:
-            return None
-        return self.runs[spot.run].records(np.array([spot.row]))[0]
+        spots = self.spots(names)
+        there = np.array([spot for spot in spots if spot is not None], np.int64).reshape(-1, 2)
+        records = iter(self._records(there))
+        return [None if spot is None else next(records) for spot in spots]
 
     def select(self, selection: Selection) -> list[Record]:
         """The selected records, last written first."""

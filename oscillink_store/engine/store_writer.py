@@ -182,6 +182,7 @@ class StoreWriter(Reader):
         put: Iterable[Record] = (),
         drop: Iterable[tuple[Sequence[str], str]] = (),
         touch: Iterable[tuple[Sequence[str], str]] = (),
+        expect: Iterable[Record | tuple[Sequence[str], str]] = (),
         fields: Fields | None = None,
     ) -> IngestReport:
         """Change anchors and records together; one call is one commit, all of it or nothing.
@@ -196,6 +197,9 @@ class StoreWriter(Reader):
             drop: Names (namespace, key) of records to drop before others are put; those that
                 are not there count for nothing.
             touch: Names of records whose ``ttl`` begins anew; nothing else about them changes.
+            expect: Records as they were read, and names of records that were not there: should
+                one of them have been written, touched or dropped by anybody since, nothing is
+                written.
             fields: Which columns of ``rows`` play which part, when not as the store was created.
 
         Nothing is committed when nothing changes, and a commit of records alone has no receipt:
@@ -204,16 +208,19 @@ class StoreWriter(Reader):
         Raises:
             InputError: a row, a record or a name cannot be used; the message names it.
             QueryError: ``delete`` cannot be used.
+            ConflictError: a record is not as expected; read again and repeat.
             EmbedderError, LockedError, IntegrityError, DiskError, ReadOnlyError: as for
                 :meth:`ingest`.
         """
-        from oscillink_store.engine.record_change import record_edits
+        from oscillink_store.engine.record_edits import record_edits
+        from oscillink_store.engine.record_expect import expected
         from oscillink_store.engine.write import Edits, checked_delete, write
 
         edits = Edits(
             rows=None if isinstance(rows, list | tuple) and not rows else rows,
             delete=checked_delete(delete),
             records=record_edits(put, drop, touch),
+            expect=expected(expect),
         )
         with self._writing("write"):
             report = write(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from oscillink_store.engine.batch import Batch, Clock, compare, report_of, silen
 from oscillink_store.engine.ingest import read_source
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder
-from oscillink_store.engine.record_change import RecordEdits, record_change
+from oscillink_store.engine.record_change import record_change
+from oscillink_store.engine.record_edits import RecordEdits
+from oscillink_store.engine.record_expect import Expected, check_expected
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import QueryError
 from oscillink_store.filters import Filter
@@ -29,11 +31,12 @@ Slots = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edits:
-    """What one write does to anchors and records."""
+    """What one write does to anchors and records, and what it expects of records."""
 
     rows: object | None
     delete: tuple[str, ...] | Filter
     records: RecordEdits
+    expect: Sequence[Expected]
 
 
 def write(
@@ -50,6 +53,7 @@ def write(
     clock = Clock()
     with writing(root, ledger, live, lock_timeout) as writer:
         snapshot = writer.snapshot
+        check_expected(snapshot, edits.expect)
         fields = fields or snapshot.fields
         if edits.rows is not None:
             embedder = matching_embedder(root, snapshot.manifest, embedder)
