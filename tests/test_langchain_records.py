@@ -95,8 +95,10 @@ def test_writing_a_document_anew_keeps_its_group(store: OscillinkVectorStore) ->
     manager.update(["a"], group_ids=["group"])
     store.add_texts(["two"], ids=["a"])
     assert manager.list_keys(group_ids=["group"]) == ["a"]
-    manager.update(["a"])
+    manager.update(["b"], group_ids=[""])
+    manager.update(["c", "b", "a"])
     assert manager.list_keys(group_ids=["group"]) == ["a"]
+    assert manager.list_keys(group_ids=[""]) == ["b"]
 
 
 def test_time_never_goes_back(store: OscillinkVectorStore, tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_a_manager_needs_one_store_and_a_group_for_each_key(store: OscillinkVect
 
 def test_namespaces_are_apart(store: OscillinkVectorStore) -> None:
     first = OscillinkRecordManager("a", store=store.store)
-    for name in ("a.b", "a/b", " ", "langchain"):
+    for name in ("a.b", "a/b", " ", "", "langchain"):
         other = OscillinkRecordManager(name, store=store.store)
         other.update([f"key of {name}"])
         assert other.list_keys() == [f"key of {name}"]
@@ -150,7 +152,7 @@ def test_bytes_by_key_stay_in_their_namespace(tmp_path: Path) -> None:
     path = tmp_path / "bytes.osc"
     with osc.connect(path) as opened:
         bytes_ = OscillinkByteStore(opened, "parents")
-        values = {key: os.urandom(20) for key in ("a/1", "a/2", "é", "' OR 1")}
+        values = {key: os.urandom(20) for key in ("a/1", "a/2", "é", "' OR 1", "")}
         bytes_.mset([("a/1", b"old"), *values.items()])
         OscillinkByteStore(opened).mset([("a/1", b"other")])
     reopened = OscillinkByteStore(path, "parents")

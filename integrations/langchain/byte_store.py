@@ -28,7 +28,7 @@ class OscillinkByteStore(ByteStore):
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The value of each key, None where there is none."""
-        found = [self.store.record(self._names, key) for key in keys]
+        found = self.store.find_records([(self._names, key) for key in keys])
         return [None if record is None else record.value for record in found]
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:

@@ -98,7 +98,9 @@ class OscillinkRecordManager(RecordManager):
                 "clock: set the clock right",
                 field="time_at_least",
             )
-        given = list(group_ids) if group_ids else [self._group(key) for key in keys]
+        given: Sequence[str | None] = group_ids or [
+            None if known is None else known.group for known in self._find(keys)
+        ]
         self.store.write(
             put=[
                 Record(self._names, key, {"time": now}, group=group)
@@ -106,10 +108,6 @@ class OscillinkRecordManager(RecordManager):
             ]
         )
         self._asked.difference_update(keys)
-
-    def _group(self, key: str) -> str | None:
-        known = self.store.record(self._names, key)
-        return None if known is None else known.group
 
     async def aupdate(
         self,
@@ -126,7 +124,7 @@ class OscillinkRecordManager(RecordManager):
     def exists(self, keys: Sequence[str]) -> list[bool]:
         """Whether there is a record of each key."""
         self._asked.update(keys)
-        return [self.store.record(self._names, key) is not None for key in keys]
+        return [known is not None for known in self._find(keys)]
 
     async def aexists(self, keys: Sequence[str]) -> list[bool]:
         """As :meth:`exists`."""
@@ -180,12 +178,15 @@ class OscillinkRecordManager(RecordManager):
         """Those of the keys that were asked after and not updated since."""
         return self._asked.intersection(keys)
 
-    def record(self, key: str) -> Record:
-        """The record to write along with a document: the one there is, or a new one."""
-        known = self.store.record(self._names, key)
-        if known is not None:
-            return Record(self._names, key, known.value, group=known.group)
-        return Record(self._names, key, {"time": self.get_time()})
+    def records(self, keys: Sequence[str]) -> list[Record]:
+        """The records to write along with documents: those there are, or new ones."""
+        return [
+            known or Record(self._names, key, {"time": self.get_time()})
+            for key, known in zip(keys, self._find(keys), strict=True)
+        ]
+
+    def _find(self, keys: Sequence[str]) -> list[Record | None]:
+        return self.store.find_records([(self._names, key) for key in keys])
 
 
 def records_with(managers: Sequence[OscillinkRecordManager], ids: Sequence[str]) -> list[Record]:
@@ -193,10 +194,9 @@ def records_with(managers: Sequence[OscillinkRecordManager], ids: Sequence[str])
     asked = [manager.asked_of(ids) for manager in managers]
     rest = set(ids).difference(*asked)
     return [
-        manager.record(key)
+        record
         for manager, own in zip(managers, asked, strict=True)
-        for key in ids
-        if key in own or key in rest
+        for record in manager.records([key for key in ids if key in own or key in rest])
     ]
 
 

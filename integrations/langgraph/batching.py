@@ -35,7 +35,7 @@ a filter looks at such items one by one.
 
 @dataclass(kw_only=True)
 class Batch:
-    """Operations with what there is to embed, and then the embeddings."""
+    """Operations with what there is to embed, then the embeddings, then what keys lead to."""
 
     ops: list[Op]
     puts: dict[Place, PutOp] = field(default_factory=dict)
@@ -43,6 +43,7 @@ class Batch:
     queries: list[str] = field(default_factory=list)
     vectors: Vectors = field(default_factory=dict)
     asked: Vectors = field(default_factory=dict)
+    found: dict[Place, osc.Record | None] = field(default_factory=dict)
 
     @property
     def documents(self) -> list[str]:
@@ -87,7 +88,7 @@ class Batcher:
                     f"limit is {op.limit} and offset {op.offset}: neither can be negative"
                 )
             if isinstance(op, PutOp):
-                place = (tuple(op.namespace), op.key)
+                place = _place(op)
                 batch.puts.pop(place, None)  # the last word counts, and stands last
                 batch.puts[place] = op
             elif isinstance(op, SearchOp) and self._by_meaning(op):
@@ -120,18 +121,23 @@ class Batcher:
         return self._index is not None and bool(op.query and op.query.strip())
 
     def _read_all(self, batch: Batch, touched: set[Place]) -> list[Result]:
-        reads = [op for op in batch.ops if not isinstance(op, PutOp)]
-        if len(reads) > 1 or batch.queries:  # what takes several looks must see one state
+        gets = any(isinstance(op, GetOp) for op in batch.ops)
+        others = sum(not isinstance(op, GetOp | PutOp) for op in batch.ops)
+        if gets + others > 1 or batch.queries:  # what takes several looks must see one state
             with self._store.snapshot() as snapshot:
-                reader = replace(self._reader, view=snapshot)
-                return [self._read(op, reader, batch, touched) for op in batch.ops]
-        return [self._read(op, self._reader, batch, touched) for op in batch.ops]
+                return self._read_from(replace(self._reader, view=snapshot), batch, touched)
+        return self._read_from(self._reader, batch, touched)
+
+    def _read_from(self, reader: Reader, batch: Batch, touched: set[Place]) -> list[Result]:
+        asked = [_place(op) for op in batch.ops if isinstance(op, GetOp)]
+        batch.found = dict(zip(asked, reader.find(asked), strict=True)) if asked else {}
+        return [self._read(op, reader, batch, touched) for op in batch.ops]
 
     def _read(self, op: Op, reader: Reader, batch: Batch, touched: set[Place]) -> Result:
         records: list[osc.Record]
         result: Result
         if isinstance(op, GetOp):
-            record = reader.get(op)
+            record = batch.found[_place(op)]
             records = [] if record is None else [record]
             result = None if record is None else item_of(record)
         elif isinstance(op, SearchOp) and self._by_meaning(op):
@@ -166,3 +172,7 @@ class Batcher:
             ttl=None if op.ttl is None else op.ttl * 60,
             filterable=copied <= _MOST_COPIED,
         )
+
+
+def _place(op: GetOp | PutOp) -> Place:
+    return tuple(op.namespace), op.key

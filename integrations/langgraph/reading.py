@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol, TypeAlias
 
-from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, SearchOp
+from langgraph.store.base import ListNamespacesOp, MatchCondition, SearchOp
 
 import oscillink_store as osc
 from oscillink_store.filters import Filter
 
 from .filtering import filter_of
-from .layout import ROOT, anchors_of, meets, place_of, within
+from .layout import ROOT, Place, anchors_of, meets, place_of, within
 
 __all__ = ["Ranking", "Reader", "View"]
 
@@ -23,8 +23,8 @@ Ranking: TypeAlias = Literal["dense", "lattice", "hybrid"]
 class View(Protocol):
     """What is read from: a store, or a snapshot of one."""
 
-    def record(self, namespace: Iterable[str], key: str) -> osc.Record | None:
-        """One record."""
+    def find_records(self, names: Iterable[tuple[Iterable[str], str]]) -> list[osc.Record | None]:
+        """The record of each name."""
         ...
 
     def records(
@@ -63,10 +63,10 @@ class Reader:
     ranking: Ranking
     omit_expired: bool
 
-    def get(self, op: GetOp) -> osc.Record | None:
-        """The record of an item."""
-        record = self.view.record((ROOT, *op.namespace), op.key)
-        return record if record is not None and self._counts(record) else None
+    def find(self, places: Iterable[Place]) -> list[osc.Record | None]:
+        """The record of each item, None where there is none."""
+        found = self.view.find_records(((ROOT, *namespace), key) for namespace, key in places)
+        return [record if record and self._counts(record) else None for record in found]
 
     def select(self, op: SearchOp) -> list[osc.Record]:
         """The items in a namespace and below that satisfy a filter, the last written first."""
@@ -110,15 +110,14 @@ class Reader:
         return sorted(found)[op.offset : op.offset + op.limit]
 
     def _items(self, hits: Sequence[osc.Hit], op: SearchOp) -> Iterator[tuple[osc.Record, float]]:
-        seen = set()
-        for hit in hits:
-            place = place_of(hit)
-            if place is None or place in seen:
-                continue
-            record = self.get(GetOp(*place))
+        told = [(hit, place) for hit in hits if (place := place_of(hit)) is not None]
+        places = dict.fromkeys(place for _, place in told)
+        records = dict(zip(places, self.find(places), strict=True))
+        for hit, place in told:
+            record = records[place]
             # an anchor that the record does not list is of a value that is gone by now
             if record is not None and hit.id in anchors_of(record):
-                seen.add(place)
+                records[place] = None  # this text of it is the best
                 if meets(record, op.filter):
                     yield record, hit.score
 

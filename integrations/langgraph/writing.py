@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
 import oscillink_store as osc
+from oscillink_store.errors import ConflictError
 
 from .layout import (
     ROOT,
@@ -27,6 +30,12 @@ from .layout import (
 __all__ = ["Change", "Put", "Writer"]
 
 Result = TypeVar("Result")
+
+# What is read before it is written must be read anew when another process was quicker. At once,
+# as that one is likely to have nothing to write now; not for ever, as something may be wrong.
+_again = retry(
+    retry=retry_if_exception_type(ConflictError), stop=stop_after_attempt(100), reraise=True
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +132,14 @@ class Writer:
                 future.set_result(None)
         return True
 
+    @_again
     def _commit(self, change: Change) -> None:
-        rows, records, drops, stale = [], [], [], set[str]()
+        rows, records, drops = [], [], []
         fields = self._store.fields
+        names = [_name(place) for place in change.items]
+        before = self._store.find_records(names)
+        stale = {id_ for record in before for id_ in anchors_of(record)}
         for place, put in change.items.items():
-            stale.update(anchors_of(self._store.record(*_name(place))))
             if put is None:
                 drops.append(_name(place))
             else:
@@ -141,8 +153,10 @@ class Writer:
             put=records,
             drop=drops,
             touch=[_name(place) for place in change.touched.difference(change.items)],
+            expect=[record or name for record, name in zip(before, names, strict=True)],
         )
 
+    @_again
     def _sweep(self) -> int:
         # on this thread, so that nothing is deleted whose time has just been started anew
         expired = self._store.records((ROOT,), expired_by=datetime.now(UTC))
@@ -150,6 +164,7 @@ class Writer:
             self._store.write(
                 delete=[id_ for record in expired for id_ in anchors_of(record)] or None,
                 drop=[(record.namespace, record.key) for record in expired],
+                expect=expired,  # whoever puts an item again, here or elsewhere, keeps it
             )
         return len(expired)
 
