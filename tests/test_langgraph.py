@@ -48,6 +48,28 @@ def keys(items: Any) -> list[str]:
 # values and times
 
 
+def test_a_key_may_be_empty(memory: OscillinkStore) -> None:
+    memory.put(("a",), "", {"text": "nameless"})
+    memory.put(("a",), "k", {"text": "named"})
+    assert memory.get(("a",), "").value == {"text": "nameless"}
+    assert keys(memory.search(("a",), query="nameless", limit=1)) == [""]
+    memory.delete(("a",), "")
+    assert memory.get(("a",), "") is None
+    assert keys(memory.search(("a",), query="nameless")) == ["k"]
+
+
+def test_many_gets_are_answered_in_their_order(memory: OscillinkStore) -> None:
+    puts = [PutOp(("a",), str(n), {"n": n}) for n in range(20)]
+    memory.batch([*puts, PutOp(("b",), "0", {"n": "b"})])
+    asked = [GetOp(("a",), "7"), GetOp(("b",), "0"), GetOp(("b",), "7"), GetOp(("a",), "7")]
+    change = PutOp(("a",), "7", {"n": "new"})
+    found = memory.batch([asked[0], change, *asked[1:], SearchOp(("a",), limit=1)])
+    values = [item and item.value["n"] for item in found[:-1]]
+    assert values == [7, None, "b", None, 7]
+    assert [item.value["n"] for item in found[-1]] == [19]
+    assert memory.get(("a",), "7").value == {"n": "new"}
+
+
 @given(value=st.dictionaries(TEXTS, JSON))
 def test_values_come_back_equal(shared: OscillinkStore, value: dict[str, Any]) -> None:
     shared.put(("values",), "one", value)

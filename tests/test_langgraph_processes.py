@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,11 +17,25 @@ import oscillink_store as osc
 from oscillink_store.integrations.langgraph import OscillinkStore
 
 WRITER = Path(__file__).parent / "memory_writer.py"
+RIVAL = WRITER.with_name("memory_rival.py")
 
 
-def writer(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WRITER), str(folder), name, str(count)]
+def writer(folder: Path, name: str, count: int, program: Path = WRITER) -> subprocess.Popen[str]:
+    command = [sys.executable, str(program), str(folder), name, str(count)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def sound(folder: Path) -> list[osc.Record]:
+    """The records of all items, whose anchors are those that there are."""
+    with osc.connect(folder) as store:
+        assert store.verify().problems == ()
+        records = store.records(("langgraph",))
+        listed = [id_ for record in records for id_ in record.value["anchors"]]
+        assert sorted(store.to_arrow()["id"].to_pylist()) == sorted(listed)
+        for record in records:
+            rows = store.get(record.value["anchors"])
+            assert [row["text"] for row in rows] == record.value["value"]["texts"]
+        return records
 
 
 def test_processes_share_a_memory(tmp_path: Path) -> None:
@@ -61,16 +78,41 @@ def test_a_kill_leaves_no_item_without_its_anchors(tmp_path: Path, seconds: floa
         time.sleep(seconds)
         child.kill()
         told = max([told, *map(int, child.stdout.read().split())])
-    with osc.connect(folder) as store:
-        assert store.verify().problems == ()
-        records = store.records(("langgraph",))
-        listed = {id_: record for record in records for id_ in record.value["anchors"]}
-        assert set(store.to_arrow()["id"].to_pylist()) == set(listed)
-        for record in records:
-            rows = store.get(record.value["anchors"])
-            assert [row["text"] for row in rows] == record.value["value"]["texts"]
-        # what it was told to be on the disk is there, or something newer
-        assert max(record.value["value"]["step"] for record in records) >= told
+    # what it was told to be on the disk is there, or something newer
+    assert max(record.value["value"]["step"] for record in sound(folder)) >= told
+
+
+def test_rivals_for_the_same_items_lose_nothing_and_leave_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "s.osc"
+    names = ("one", "two")
+    with OscillinkStore(folder, index=INDEX, ttl={}) as store:
+        children = [writer(folder, name, 15, RIVAL) for name in names]
+        while any(child.poll() is None for child in children):
+            store.sweep_ttl()
+        told = [json.loads(child.communicate()[0] or "null") for child in children]
+        assert [child.returncode for child in children] == [0, 0]
+        for key in ("", "one", "two"):
+            item = store.get(("shared",), key)
+            assert (None if item is None else item.value) in [last[key] for last in told]
+        assert store.list_namespaces(prefix=("own",)) == [("own", name) for name in names]
+    sound(folder)
+
+
+def test_of_two_puts_at_once_one_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "s.osc"
+    names, steps = ("one", "two"), range(20)
+    start = threading.Barrier(2)
+
+    def put(name: str) -> None:
+        # what is behind a store is as apart from another as in another process
+        with OscillinkStore(folder, index=INDEX) as store:
+            for step in steps:
+                start.wait(timeout=60)
+                store.put(("shared",), str(step), value(name, step + names.index(name)))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(put, names))
+    assert {record.key for record in sound(folder)} == {str(step) for step in steps}
 
 
 def test_the_example_remembers() -> None:
