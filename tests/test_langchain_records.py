@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
@@ -99,6 +101,27 @@ def test_writing_a_document_anew_keeps_its_group(store: OscillinkVectorStore) ->
     manager.update(["c", "b", "a"])
     assert manager.list_keys(group_ids=["group"]) == ["a"]
     assert manager.list_keys(group_ids=[""]) == ["b"]
+
+
+def test_what_another_process_says_of_a_record_stays(tmp_path: Path) -> None:
+    start = threading.Barrier(3)
+
+    def work(what: Callable[[OscillinkVectorStore, OscillinkRecordManager, int], object]) -> None:
+        # what is behind a store is as apart from another as in another process
+        with OscillinkVectorStore(Hashing(), tmp_path / "s.osc") as store:
+            manager = store.record_manager("notes")
+            for step in range(12):
+                start.wait(timeout=60)
+                what(store, manager, step)
+                start.wait(timeout=60)
+                assert manager.list_keys(group_ids=[str(step)]) == ["a"]
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, [
+            lambda store, _, step: store.add_texts([f"page {step}"], ids=["a"]),
+            lambda _, manager, __: manager.update(["a"]),
+            lambda _, manager, step: manager.update(["a"], group_ids=[str(step)]),
+        ]))  # fmt: skip
 
 
 def test_time_never_goes_back(store: OscillinkVectorStore, tmp_path: Path) -> None:

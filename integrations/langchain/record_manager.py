@@ -15,10 +15,12 @@ from oscillink_store import Record, Store
 from oscillink_store.errors import InputError, QueryError
 from oscillink_store.filters import And, Compare, Filter
 
+from ..repeating import repeated
+
 if TYPE_CHECKING:
     from .vector_store import OscillinkVectorStore
 
-__all__ = ["OscillinkRecordManager", "records_of", "records_with"]
+__all__ = ["OscillinkRecordManager", "as_read", "records_of", "records_with"]
 
 _PREFIX = ("langchain", "records")
 
@@ -98,16 +100,23 @@ class OscillinkRecordManager(RecordManager):
                 "clock: set the clock right",
                 field="time_at_least",
             )
-        given: Sequence[str | None] = group_ids or [
-            None if known is None else known.group for known in self._find(keys)
-        ]
+        if group_ids:
+            groups = zip(keys, group_ids, strict=True)
+            self.store.write(put=[self._record(key, now, group) for key, group in groups])
+        else:
+            self._refresh(keys, now)
+        self._asked.difference_update(keys)
+
+    @repeated
+    def _refresh(self, keys: Sequence[str], now: float) -> None:
+        found = self._find(keys)
         self.store.write(
             put=[
-                Record(self._names, key, {"time": now}, group=group)
-                for key, group in zip(keys, given, strict=True)
-            ]
+                self._record(key, now, None if known is None else known.group)
+                for key, known in zip(keys, found, strict=True)
+            ],
+            expect=[known or (self._names, key) for key, known in zip(keys, found, strict=True)],
         )
-        self._asked.difference_update(keys)
 
     async def aupdate(
         self,
@@ -181,9 +190,12 @@ class OscillinkRecordManager(RecordManager):
     def records(self, keys: Sequence[str]) -> list[Record]:
         """The records to write along with documents: those there are, or new ones."""
         return [
-            known or Record(self._names, key, {"time": self.get_time()})
+            known or self._record(key, self.get_time(), None)
             for key, known in zip(keys, self._find(keys), strict=True)
         ]
+
+    def _record(self, key: str, time: float, group: str | None) -> Record:
+        return Record(self._names, key, {"time": time}, group=group)
 
     def _find(self, keys: Sequence[str]) -> list[Record | None]:
         return self.store.find_records([(self._names, key) for key in keys])
@@ -198,6 +210,11 @@ def records_with(managers: Sequence[OscillinkRecordManager], ids: Sequence[str])
         for manager, own in zip(managers, asked, strict=True)
         for record in manager.records([key for key in ids if key in own or key in rest])
     ]
+
+
+def as_read(record: Record) -> Record | tuple[tuple[str, ...], str]:
+    """What to expect of a record to write along: it as it was read, or that there was none."""
+    return record if record.updated else (record.namespace, record.key)
 
 
 def records_of(store: Store, ids: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:

@@ -22,6 +22,7 @@ from oscillink_store import Store, connect
 from oscillink_store.errors import InputError, QueryError
 from oscillink_store.filters import Filter
 
+from ..repeating import repeated
 from .documents import (
     MetadataRoles,
     documents_of,
@@ -33,6 +34,7 @@ from .documents import (
 )
 from .record_manager import (
     OscillinkRecordManager,
+    as_read,
     records_of,
     records_with,
 )
@@ -142,9 +144,14 @@ class OscillinkVectorStore(Searches):
         fields = self.store.fields
         rows = rows_of(documents, vectors or None, self._roles, fields)
         try:
-            self.store.write(rows, put=records_with(self._managers, list(documents)))
+            self._write_rows(rows, list(documents))
         except InputError as error:
             raise told(error, list(documents), fields) from None
+
+    @repeated
+    def _write_rows(self, rows: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> None:
+        records = records_with(self._managers, ids)
+        self.store.write(rows, put=records, expect=map(as_read, records))
 
     def add_texts(
         self,

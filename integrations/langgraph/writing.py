@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
-
 import oscillink_store as osc
-from oscillink_store.errors import ConflictError
 
+from ..repeating import repeated
 from .layout import (
     ROOT,
     Place,
@@ -30,12 +28,6 @@ from .layout import (
 __all__ = ["Change", "Put", "Writer"]
 
 Result = TypeVar("Result")
-
-# What is read before it is written must be read anew when another process was quicker. At once,
-# as that one is likely to have nothing to write now; not for ever, as something may be wrong.
-_again = retry(
-    retry=retry_if_exception_type(ConflictError), stop=stop_after_attempt(100), reraise=True
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +124,7 @@ class Writer:
                 future.set_result(None)
         return True
 
-    @_again
+    @repeated
     def _commit(self, change: Change) -> None:
         rows, records, drops = [], [], []
         fields = self._store.fields
@@ -156,7 +148,7 @@ class Writer:
             expect=[record or name for record, name in zip(before, names, strict=True)],
         )
 
-    @_again
+    @repeated
     def _sweep(self) -> int:
         # on this thread, so that nothing is deleted whose time has just been started anew
         expired = self._store.records((ROOT,), expired_by=datetime.now(UTC))
