@@ -321,11 +321,28 @@ def test_a_quoted_question_is_searched_by_its_words(template: Path) -> None:
         assert matches.rows.tolist() == [4, 7]
 
 
-def test_ids_are_strings(shared: osc.Store) -> None:
+@pytest.mark.parametrize("read", ["get", "find", "delete"])
+def test_ids_are_strings(filled: osc.Store, read: str) -> None:
+    call = getattr(filled, read)
     with pytest.raises(QueryError, match="id 5 is a int"):
-        shared.get([5])
+        call([5])
+    with pytest.raises(QueryError, match="ids is a int"):
+        call(5)
     with pytest.raises(QueryError, match="surrogate"):
-        shared.get("\ud800")
+        call(["\ud800"])
+    assert len(filled) == 12
+
+
+def test_one_id_may_stand_alone(shared: osc.Store) -> None:
+    (found,) = shared.find("r7")
+    assert found is not None and found["id"] == "r7"
+    assert shared.find("r9999") == [None]
+
+
+@pytest.mark.parametrize("where", [5, {"year": 1}, b"year = 1", ["year = 1"], " "])
+def test_what_is_no_predicate_selects_no_rows(shared: osc.Store, where: Any) -> None:
+    with pytest.raises(QueryError, match="SQL predicate"):
+        shared.to_arrow(where=where)
 
 
 def test_an_unknown_column_of_the_table(shared: osc.Store) -> None:

@@ -17,7 +17,7 @@ from oscillink_store.engine.coded import PartValues
 from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
 from oscillink_store.engine.record_view import RecordView
-from oscillink_store.errors import MissingError, QueryError
+from oscillink_store.errors import MissingError
 from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import gather
 from oscillink_store.kernels.hashing import keys_of
@@ -390,17 +390,7 @@ class Snapshot:
 
         Raises:
             MissingError: an id is not in the store.
-            QueryError: an id is no text.
         """
-        for item in ids:
-            if not isinstance(item, str):
-                raise QueryError(f"id {item!r} is a {type(item).__name__}: pass ids as strings")
-            try:
-                item.encode()
-            except UnicodeEncodeError as error:
-                raise QueryError(
-                    f"an id holds a lone surrogate, which is no text: {error}"
-                ) from error
         slots = self.find_ids(ids)
         missing = np.flatnonzero(slots < 0)
         if len(missing):

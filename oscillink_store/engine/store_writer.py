@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from oscillink_store.engine.ids import checked_ids
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.reader import Reader
 from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
@@ -155,7 +156,7 @@ class StoreWriter(Reader):
 
         Raises:
             MissingError: an id is not in the store; nothing is deleted then.
-            QueryError: neither or both of ``ids`` and ``where`` are given, or the predicate
+            QueryError: neither or both of ``ids`` and ``where`` are given, or what is given
                 cannot be used.
             LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
         """
@@ -163,11 +164,11 @@ class StoreWriter(Reader):
 
         if (ids is None) == (where is None):
             raise QueryError("delete: pass either ids or where")
-        wanted = [ids] if isinstance(ids, str) else ids
+        wanted = None if ids is None else checked_ids(ids)
         with self._writing("delete"):
             return delete(
                 self.path,
-                None if wanted is None else list(wanted),
+                wanted,
                 where,
                 ledger=self.ledger,
                 live=self._live,
