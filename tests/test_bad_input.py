@@ -335,7 +335,8 @@ def test_ids_are_strings(filled: osc.Store, read: str) -> None:
 
 def test_one_id_may_stand_alone(shared: osc.Store) -> None:
     (found,) = shared.find("r7")
-    assert found is not None and found["id"] == "r7"
+    assert found is not None
+    assert found["id"] == "r7"
     assert shared.find("r9999") == [None]
 
 
