@@ -87,6 +87,7 @@ def test_sources(make_store: Callable[..., osc.Store], tmp_path: Any, kind: str)
         ("[1]", "type list: give an object"),
         ("{", "is no JSON"),
         ('{"a": NaN}', "NaN"),
+        ('{"a": ' + "1" * 5000 + "}", "thousands of digits"),
         (5, "type int64: give JSON objects"),
     ],
 )

@@ -8,8 +8,9 @@ from typing import Any
 
 from oscillink_store.errors import InputError
 
-__all__ = ["json_text"]
+__all__ = ["TOO_MANY_DIGITS", "json_text"]
 
+TOO_MANY_DIGITS = "holds a whole number of thousands of digits: write it as text"
 _MAX_DEPTH = 64
 
 
@@ -23,7 +24,7 @@ def json_text(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        raise InputError("holds a whole number of thousands of digits: write it as text") from None
+        raise InputError(TOO_MANY_DIGITS) from None
 
 
 def _check(value: Any, place: str, depth: int) -> None:
