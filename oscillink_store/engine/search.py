@@ -108,8 +108,12 @@ def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
     allowed = None if query.where is None else snapshot.allowed(query.where)
     pending = None
     if query.words is not None:  # beside the scan of the vectors, on another core
-        limit = max(parameters.text_matches, query.k)
-        pending = executor.submit(text_matches, snapshot, query.words, limit, allowed)
+        limit, among = max(parameters.text_matches, query.k), allowed
+        if query.only is not None and parameters.ranking == "text":
+            # each has a score of its own, however many other anchors match better
+            limit, among = max(limit, len(query.only)), np.zeros(snapshot.slots, np.uint8)
+            among[query.only] = 1
+        pending = executor.submit(text_matches, snapshot, query.words, limit, among)
     dense = None
     if query.vector is not None:
         # rows that are given need the moments alone, not the scan
