@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -16,7 +17,11 @@ from hypothesis import strategies as st
 
 import oscillink_store as osc
 from oscillink_store.engine.payloads import parse_payload, payload_text
+from oscillink_store.engine.snapshot import rows_name
 from oscillink_store.errors import InputError
+from oscillink_store.filters import Compare
+from oscillink_store.storage.manifest import publish
+from oscillink_store.storage.segments import Segments, open_rows, write_segments
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
@@ -121,3 +126,25 @@ def test_widening_and_maintenance_keep_them(make_store: Callable[..., osc.Store]
     store.maintain()
     assert [row["payload"] for row in store.get(["a", "c"])] == [{"k": 1}, {"k": [None]}]
     assert store.verify().ok
+
+
+def test_stores_from_before_there_were_payloads_are_read_and_written(
+    store: osc.Store,
+) -> None:
+    manifest = store.current().manifest
+    name = rows_name(0)
+    rows = store.current().parts[0].rows.drop_columns(["payload"])
+    before = replace(manifest, generation=manifest.generation + 1, parent=manifest.generation)
+    written = write_segments(store.path, before.generation, Segments(rows={name: rows}))
+    publish(store.path, replace(before, segments={**manifest.segments, **written}))
+    assert "payload" not in open_rows(store.path, written[name]).schema.names
+
+    tagged = Compare("tag", "exists")
+    with osc.connect(store.path) as old:
+        assert [hit.payload for hit in old.search("paper", k=1)] == [None]
+        assert old.get("cake")[0]["payload"] is None
+        assert old.to_arrow(["id"], where=tagged).num_rows == 0
+        assert old.to_arrow(["id"], where=Compare("lang", "eq", "de")).num_rows == 1
+        old.ingest([{"id": "new", "text": "New", "payload": {"tag": 1}}])
+        assert old.search("new", where=tagged).ids == ["new"]
+        assert old.to_arrow(["id"], where=~tagged).num_rows == 6

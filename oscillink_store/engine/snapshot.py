@@ -125,7 +125,8 @@ class Snapshot:
                 runs[name] = self.opened[entry] = run
             elif entry.path.endswith(".arrow"):
                 rows = shared.get(entry)
-                rows = self._tables[name] = open_rows(root, entry) if rows is None else rows
+                rows = _with_payloads(open_rows(root, entry)) if rows is None else rows
+                self._tables[name] = rows
                 self.opened[entry] = rows
         self.record_runs = sorted(runs)
         """The names of the runs of records, oldest first."""
@@ -418,6 +419,14 @@ class Snapshot:
             QueryError: the predicate cannot be used.
         """
         return self._masks.allowed(where)
+
+
+def _with_payloads(rows: pa.Table) -> pa.Table:
+    """Rows of a part; one that was written before there were payloads has none."""
+    if "payload" in rows.schema.names:
+        return rows
+    place = rows.schema.get_field_index("gate") + 1
+    return rows.add_column(place, "payload", pa.nulls(rows.num_rows, pa.string()))
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
