@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from oscillink_store.engine.arguments import checked_ids
 from oscillink_store.engine.ask import build_query
-from oscillink_store.engine.ids import checked_ids
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.record_reader import RecordReader
 from oscillink_store.engine.snapshot import Snapshot

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from oscillink_store.engine.ids import checked_ids
+from oscillink_store.engine.arguments import checked_ids, checked_options
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.reader import Reader
 from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
@@ -65,6 +65,7 @@ class StoreWriter(Reader):
         """
         from oscillink_store.engine.ingest import ingest  # compiles kernels that search needs not
 
+        checked_options(fields)
         with self._writing("ingest"):
             report = ingest(
                 self.path,
@@ -122,6 +123,7 @@ class StoreWriter(Reader):
         """
         from oscillink_store.engine.jobs import JobOptions, run_job
 
+        checked_options(fields)
         options = JobOptions(
             name=name,
             sync=sync,
@@ -204,13 +206,14 @@ class StoreWriter(Reader):
 
         Raises:
             InputError: a row, a record or a name cannot be used; the message names it.
-            QueryError: ``delete`` cannot be used.
+            QueryError: ``delete`` or ``fields`` cannot be used.
             EmbedderError, LockedError, IntegrityError, DiskError, ReadOnlyError: as for
                 :meth:`ingest`.
         """
         from oscillink_store.engine.record_change import record_edits
         from oscillink_store.engine.write import Edits, checked_delete, write
 
+        checked_options(fields)
         edits = Edits(
             rows=None if isinstance(rows, list | tuple) and not rows else rows,
             delete=checked_delete(delete),

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.embed.protocol import Embedder
+from oscillink_store.engine.arguments import checked_ids
 from oscillink_store.engine.batch import Batch, Clock, compare, report_of, silent, writing
-from oscillink_store.engine.ids import checked_ids
 from oscillink_store.engine.ingest import read_source
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder

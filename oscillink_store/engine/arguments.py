@@ -1,4 +1,4 @@
-"""The ids that a caller names."""
+"""Arguments that several calls take, looked at before anything is done."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from oscillink_store.errors import QueryError
+from oscillink_store.model import Fields, Parameters
 
-__all__ = ["checked_ids"]
+__all__ = ["checked_ids", "checked_options"]
+
+
+def checked_options(fields: object = None, parameters: object = None) -> None:
+    """Look at what may be left out.
+
+    Raises:
+        QueryError: one of them is something else.
+    """
+    for name, given, kind in (("fields", fields, Fields), ("parameters", parameters, Parameters)):
+        if given is not None and not isinstance(given, kind):
+            raise QueryError(
+                f"{name} is a {type(given).__name__}: pass {kind.__name__}(...), or leave it out"
+            )
 
 
 def checked_ids(given: Any, name: str = "ids", kind: str = "a list of ids") -> list[str]:
