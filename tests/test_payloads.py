@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 import oscillink_store as osc
 from oscillink_store.engine.payloads import parse_payload, payload_text
 from oscillink_store.engine.snapshot import rows_name
-from oscillink_store.errors import InputError
+from oscillink_store.errors import InputError, IntegrityError
 from oscillink_store.filters import Compare
 from oscillink_store.storage.manifest import publish
 from oscillink_store.storage.segments import Segments, open_rows, write_segments
@@ -148,3 +149,22 @@ def test_stores_from_before_there_were_payloads_are_read_and_written(
         old.ingest([{"id": "new", "text": "New", "payload": {"tag": 1}}])
         assert old.search("new", where=tagged).ids == ["new"]
         assert old.to_arrow(["id"], where=~tagged).num_rows == 6
+
+
+def test_what_has_rotted_is_told(store: osc.Store) -> None:
+    store.ingest([{"id": "x", "text": "A lamp", "payload": {"price": 12}}])
+    entry = store.current().manifest.segments[rows_name(6)]
+    path = store.path / entry.path
+    content = path.read_bytes()
+    assert content.count(b'{"price":12}') == 1
+    path.write_bytes(content.replace(b'{"price":12}', b'{"price\0:12}'))
+    os.utime(path, ns=(entry.modified, entry.modified))
+    with osc.connect(store.path) as opened:
+        for read in (
+            lambda: opened.get("x"),
+            lambda: opened.search("lamp", k=1),
+            lambda: opened.search("lamp", where=Compare("price", "lt", 20)),
+            lambda: opened.to_arrow(["id"], where=Compare("price", "lt", 20)),
+        ):
+            with pytest.raises(IntegrityError, match="a payload is not what was written: verify"):
+                read()

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache, cached_property
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from oscillink_store.engine.json_text import DAMAGED
+from oscillink_store.errors import IntegrityError
 from oscillink_store.filters import Compare, test_of, value_at
 from oscillink_store.storage.schemas import FIXED_COLUMNS
 
@@ -160,12 +164,15 @@ class PartValues:
         if column.null_count == len(column):
             return self._absent()
         pointer = "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in path)
-        with _duckdb().cursor() as cursor:
+        with _connection().cursor() as cursor:
             cursor.register("part", pa.table({"payload": column}))
-            taken = cursor.sql(
-                "SELECT json_extract(payload, $1)::VARCHAR FROM part", params=[pointer]
-            )
-            texts = taken.to_arrow_table().column(0)
+            try:
+                taken = cursor.sql(
+                    "SELECT json_extract(payload, $1)::VARCHAR FROM part", params=[pointer]
+                )
+                texts = taken.to_arrow_table().column(0)
+            except (_duckdb().InvalidInputException, UnicodeDecodeError) as error:
+                raise IntegrityError(DAMAGED) from error
         return _encoded(texts, json.loads)
 
     def _in_column(self, path: Path) -> Coded:
@@ -215,7 +222,9 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _duckdb() -> duckdb.DuckDBPyConnection:
-    import duckdb
+def _connection() -> duckdb.DuckDBPyConnection:
+    return _duckdb().connect()
 
-    return duckdb.connect()
+
+def _duckdb() -> ModuleType:
+    return import_module("duckdb")  # which takes longer to load than a search takes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine.coded import PartValues
+from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
 from oscillink_store.engine.record_view import RecordView
@@ -342,7 +342,7 @@ class Snapshot:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         vectors = self.vectors(slots) if len(slots) else ()
         for row, vector in zip(rows, vectors, strict=True):
-            row["payload"] = None if row["payload"] is None else json.loads(row["payload"])
+            row["payload"] = stored_value(row["payload"])
             row["vector"] = vector
         return rows
 
