@@ -9,9 +9,9 @@ A :class:`Compare` looks at one place, named by its path; ``&``, ``|`` and ``~``
 
 A row's value at a path is that of its ``payload``, else that of its metadata column. Values are
 JSON's: text, numbers, true and false, null, arrays and objects; numbers are equal by value
-(1 and 1.0), nothing else is equal across types (1, "1" and true). Dates and times in metadata
-columns count as their ISO 8601 text. A path that leads nowhere and one that leads to null are
-both *absent*.
+(1 and 1.0), nothing else is equal across types (1, "1" and true). In metadata columns, dates and
+times count as their ISO 8601 text, decimals and durations (in seconds) as numbers, and bytes as
+their hexadecimal text. A path that leads nowhere and one that leads to null are both *absent*.
 
 No text of a filter is ever parsed, so keys and values may hold anything.
 """

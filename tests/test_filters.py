@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from functools import reduce
 from operator import and_, or_
 from typing import Any
@@ -155,6 +156,29 @@ def test_metadata_columns(
         ]
     )  # fmt: skip
     assert store.to_arrow(["id"], where=where)["id"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (pa.array([dt.datetime(2024, 1, 1, 12), None]), "2024-01-01T12:00:00"),
+        (pa.array([dt.time(1, 2, 3), None]), "01:02:03"),
+        (pa.array([Decimal("1.50"), None]), 1.5),
+        (pa.array([Decimal(10**20), None]), 10**20),
+        (pa.array([dt.timedelta(seconds=90), None]), 90),
+        (pa.array([b"\x01\xff", None]), "01ff"),
+        (pa.array([2**53 + 1, None]), 2**53 + 1),
+        (pa.array([[Decimal("0.5"), None], None]), [0.5, None]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else None,
+)
+def test_columns_of_other_types_than_json_has(
+    make_store: Callable[..., osc.Store], column: pa.Array, value: Any
+) -> None:
+    store = make_store()
+    store.ingest(pa.table({"id": ["a", "b"], "text": ["one", "two"], "c": column}))
+    assert store.to_arrow(["id"], where=Compare("c", "eq", value))["id"].to_pylist() == ["a"]
+    assert store.to_arrow(["id"], where=Compare("c", "empty"))["id"].to_pylist() == ["b"]
 
 
 def test_a_payload_comes_before_a_column(make_store: Callable[..., osc.Store]) -> None:
