@@ -223,6 +223,16 @@ def test_odd_types_are_kept_in_their_plain_form(
         assert second["payload"] == {"_n": 0.5, "metadata": "no json"}
 
 
+@pytest.mark.parametrize("text", ["2024", '["a", "b"]', "true", "null", '"x"', "[" * 100_000])
+def test_metadata_of_json_that_is_no_object_is_kept(
+    cli: CLI, create: Callable[..., Any], folder: Path, text: str
+) -> None:
+    create("odd", [{"id": "a", "text": "one", "vector": [1.0, 0.0], "metadata": text}])
+    assert cli("adopt", f"lancedb://{folder}/odd").code == 0
+    with _opened(folder, "odd") as store:
+        assert store.get("a")[0]["payload"] == {"metadata": text}
+
+
 def test_a_table_without_vectors_is_embedded(
     cli: CLI, create: Callable[..., Any], folder: Path
 ) -> None:

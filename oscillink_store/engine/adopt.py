@@ -185,16 +185,18 @@ def _usable(field: pa.Field, taken: set[str]) -> bool:
 
 def _spread(row: dict[str, Any]) -> dict[str, Any]:
     """One payload out of the columns that go there, that of metadata without its own name."""
-    inner = row.pop(_SPREAD, None)
-    if isinstance(inner, str):
-        try:
-            inner = json.loads(inner)
-        except ValueError:
-            row[_SPREAD] = inner
-    elif inner is not None and not isinstance(inner, dict):
-        row[_SPREAD] = inner
-    whole = {**row, **inner} if isinstance(inner, dict) else row
+    given = row.pop(_SPREAD, None)
+    inner = _object_of(given) if isinstance(given, str) else given
+    whole = {**row, **inner} if isinstance(inner, dict) else {**row, _SPREAD: given}
     return {key: _plain(value) for key, value in whole.items() if value is not None}
+
+
+def _object_of(text: str) -> Any:
+    """What a text tells that is JSON; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _ids(batch: pa.RecordBatch, columns: Mapping[str, str], seen: dict[str, int]) -> list[str]:
