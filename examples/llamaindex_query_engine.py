@@ -14,11 +14,11 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.query_engine import RetrieverQueryEngine
 
-from oscillink_store.embed.hashing import HashEmbedder
+import oscillink_store as osc
 from oscillink_store.integrations.llamaindex import OscillinkRetriever, OscillinkVectorStore
 from oscillink_store.stdlib_docs import standard_library, stdlib_docs
 
-HASH = HashEmbedder()  # lexical, deterministic, nothing to download; put your own model here
+HASH = osc.embedder("hash")  # lexical, deterministic, nothing to download; put your own model here
 
 
 class HashEmbedding(BaseEmbedding):

@@ -14,22 +14,11 @@ import tempfile
 import lancedb
 
 import oscillink_store as osc
-from oscillink_store.embed.hashing import HashEmbedder
-from oscillink_store.engine.adopt import open_adopted
 from oscillink_store.stdlib_docs import standard_library, stdlib_docs
 
 
-def move(url: str, embedder: object) -> osc.Store:
-    """The whole move: open the table, open the store, run the job (again, to catch up)."""
-    adopted = open_adopted(url, {"sequence": "module", "position": "line"})
-    store = osc.connect(adopted.beside, embedder=embedder)
-    report = store.ingest_job(adopted.source, name=adopted.job, fields=osc.Fields())
-    print(f"{report.added} rows of {url.rpartition('/')[2]}, edges: {store.stats()['edges']}")
-    return store
-
-
 def main() -> None:
-    embedder = HashEmbedder()
+    embedder = osc.embedder("hash")  # put the model here that made your vectors
     with tempfile.TemporaryDirectory() as folder:
         rows = stdlib_docs(standard_library() / "asyncio")
         vectors = embedder.embed([row["text"] for row in rows])
@@ -42,7 +31,14 @@ def main() -> None:
         question = "wait until enough tasks have come to a barrier"
         nearest = table.search(embedder.embed_query(question)).limit(3).to_list()
         print("LanceDB:", [row["id"] for row in nearest])
-        with move(f"lancedb://{folder}/docs", embedder) as store:
+        # the whole move; run it again to catch up with the table
+        adopted = osc.adopt(
+            f"lancedb://{folder}/docs",
+            embedder=embedder,
+            columns={"sequence": "module", "position": "line"},
+        )
+        with osc.connect(adopted.store, embedder=embedder) as store:
+            print(f"{adopted.job.added} rows, edges: {store.stats()['edges']}")
             print("lattice:", store.search(question, k=3).ids)
 
 

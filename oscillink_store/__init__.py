@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oscillink_store.embed.resolve import resolve as embedder
+    from oscillink_store.engine.adoption import adopt
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
     from oscillink_store.lattice.memory import Lattice
@@ -39,9 +41,11 @@ __all__ = [
     "Record",
     "SearchResult",
     "Store",
+    "adopt",
     "attach",
     "connect",
     "detach",
+    "embedder",
 ]
 
 __version__ = "0.1.0"
@@ -60,16 +64,19 @@ _HOMES = {
     "Record": "records",
     "SearchResult": "model",
     "Store": "engine.store",
+    "adopt": "engine.adoption",
     "attach": "sql_binding",
     "connect": "engine.store",
     "detach": "sql_binding",
+    "embedder": "embed.resolve:resolve",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home, _, other = _HOMES[name].partition(":")
+    value = getattr(import_module(f"{__name__}.{home}"), other or name)
     globals()[name] = value
     return value
 

@@ -48,7 +48,8 @@ def test_a_job_and_its_second_run(cli: Callable[..., Run], tmp_path: Path) -> No
 def test_jobs_are_listed(cli: Callable[..., Run], tmp_path: Path) -> None:
     store, path = tmp_path / "a.osc", write(tmp_path / "a.jsonl", range(10))
     cli("ingest", store, path)
-    assert "has no jobs" in cli("jobs", store).out
+    # the line may break anywhere behind the folder
+    assert "has no jobs" in " ".join(cli("jobs", store).out.split())
     assert cli("jobs", store, "--json").document == []
     cli("ingest", store, path, "--job", "nightly")
     shown = cli("jobs", store)

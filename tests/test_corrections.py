@@ -26,23 +26,36 @@ def weight(relation: int, source: int, target: int, of_target: list[float]) -> f
     return of_target[target] if relation == BY_TARGET else 1.0 / (2 + source + target)
 
 
-def replaced(relation: int, given_: Links, of_target: list[float]) -> Arcs:
-    """Arcs of the rows in ``given_``, in no particular order of targets."""
+def replaced(
+    relation: int, given_: Links, of_target: list[float], so_far: Links, partly: set[int]
+) -> Arcs:
+    """Arcs of the rows in ``given_``, in no particular order of targets.
+
+    Of the rows ``partly`` only those that are not among the arcs ``so_far``, and the other way
+    round.
+    """
     rows = sorted(given_)
+    told = {
+        row: given_[row] ^ so_far.get(row, set()) if row in partly else given_[row] for row in rows
+    }
     pairs = [
         (source, target)
         for source in rows
-        for target in sorted(given_[source], key=lambda target: target * 5 % ANCHORS)
+        for target in sorted(told[source], key=lambda target: target * 5 % ANCHORS)
+    ]
+    values = [
+        weight(relation, *pair, of_target) if pair[1] in given_[pair[0]] else 0.0 for pair in pairs
     ]
     return Arcs(
         relation=relation,
         rows=np.array(rows, np.int64),
         source=np.array([source for source, _ in pairs], np.int64),
         target=np.array([target for _, target in pairs], np.int64),
-        weight=np.array([weight(relation, *pair, of_target) for pair in pairs], np.float32),
+        weight=np.array(values, np.float32),
         incoming=np.array([of_target[row] for row in rows], np.float32)
         if relation == BY_TARGET
         else None,
+        partly=np.array([row in partly for row in rows], np.bool_) if partly else None,
     )
 
 
@@ -74,19 +87,20 @@ def entries_of(graph: TypedGraph) -> dict[tuple[int, int, int], tuple[int, float
             st.dictionaries(st.sampled_from([SAME_WAY, BY_TARGET]), links, max_size=2),
             st.sets(st.integers(0, ANCHORS - 1), max_size=2),
             weights,
+            st.sets(st.integers(0, ANCHORS - 1)),
         ),
         min_size=1,
         max_size=5,
     )
 )
 def test_the_lattice_is_that_of_all_arcs(
-    changes: list[tuple[dict[int, Links], set[int], list[float]]],
+    changes: list[tuple[dict[int, Links], set[int], list[float], set[int]]],
 ) -> None:
     graph = empty_graph()
     arcs: dict[int, Links] = {SAME_WAY: {}, BY_TARGET: {}}
     of_target = [1.0] * ANCHORS
     gone: set[int] = set()
-    for given_, leaving, wanted in changes:
+    for given_, leaving, wanted, some in changes:
         removed = leaving - gone
         gone |= leaving
         news: list[Arcs] = []
@@ -104,8 +118,9 @@ def test_the_lattice_is_that_of_all_arcs(
                 for row in new:
                     of_target[row] = wanted[row]
                 # who points at the others anew finds the weight that they have
+            partly = some if relation == SAME_WAY else set()
+            news.append(replaced(relation, new, of_target, arcs[relation], partly))
             arcs[relation] |= new
-            news.append(replaced(relation, new, of_target))
         records, terms = corrections(graph, np.array(sorted(removed), np.int64), news)
         graph = TypedGraph(empty_graph().base, merge_runs([graph.corrections, records]))
         after = expected_entries(arcs, of_target)

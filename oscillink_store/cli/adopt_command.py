@@ -51,37 +51,31 @@ def adopt(
     title); all others become metadata to filter by. Run it again to catch up with the table: rows
     that are in the store already cost a comparison.
     """
-    from oscillink_store.engine.adopt import open_adopted
-    from oscillink_store.engine.store import connect
-    from oscillink_store.model import Fields
+    from oscillink_store.engine.adoption import adopt as adopted_from
 
     named = {
         "id": id_, "text": text, "title": title, "vector": vector,
         "sequence": sequence, "position": position, "links": links,
     }  # fmt: skip
     chosen = {part: column for part, column in named.items() if column is not None}
-    adopted = open_adopted(table, chosen, skip=on_error == "skip")
-    path = store or adopted.beside
-    lexical = embedder is None and not adopted.has_vectors
-    with connect(path, embedder="hash" if lexical else embedder) as opened, bars() as progress:
-        report = opened.ingest_job(
-            adopted.source, name=adopted.job, batch=batch, on_error=on_error, fields=Fields(),
+    with bars() as progress:
+        adopted = adopted_from(
+            table, store, columns=chosen, embedder=embedder, batch=batch, on_error=on_error,
             progress=progress,
         )  # fmt: skip
-        searchable = opened.has_embedder
-    if lexical:
+    if adopted.lexical:
         note(
             "the table has no vectors; those of the store come from the embedder 'hash', which is "
             "lexical: --embedder names another one"
         )
     if as_json:
-        print_json({"store": str(path), "columns": adopted.columns, **asdict(report)})
+        print_json({"store": str(adopted.store), "columns": adopted.columns, **asdict(adopted.job)})
         return
     if adopted.columns:
         parts = ", ".join(f"{part} from {column}" for part, column in adopted.columns.items())
         show(f"{table}: {parts}", style="italic", wrap=False)
-    print_job(report, str(path), None)
-    if not searchable:
+    print_job(adopted.job, str(adopted.store), None)
+    if not adopted.searchable:
         note(
             "the vectors come from outside: a text is searched by its words until the store is "
             "opened with the embedder that made them; a vector is searched by meaning"

@@ -6,8 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +115,7 @@ class Reader(RecordReader):
 
         constants = parameters or self.parameters
         if ranking is not None and isinstance(constants, Parameters):
-            constants = replace(constants, ranking=ranking)
+            constants = _ranked(constants, str(ranking))
 
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
@@ -215,7 +216,7 @@ class Reader(RecordReader):
         if len(snapshot) == 0:
             return schema.empty_table().select(wanted)
         if isinstance(where, Filter):
-            return snapshot.present(snapshot.allowed(where)).select(wanted)
+            return snapshot.present(snapshot.allowed(where), wanted)
         return snapshot.anchors.read(wanted, condition)
 
     def edges(self) -> pa.Table:
@@ -239,3 +240,8 @@ class Reader(RecordReader):
         from oscillink_store.engine.views import statistics
 
         return statistics(self.current())
+
+
+@lru_cache(maxsize=64)  # replace() takes as long as a scan of some thousand anchors
+def _ranked(parameters: Parameters, ranking: str) -> Parameters:
+    return replace(parameters, ranking=cast("Ranking", ranking))

@@ -313,10 +313,12 @@ class Snapshot:
         # as large as they come: only columns that a part lacks take memory
         return pa.concat_tables([conform(part.rows, self.schema) for part in self.parts])
 
-    def present(self, allowed: npt.NDArray[np.uint8] | None = None) -> pa.Table:
+    def present(
+        self, allowed: npt.NDArray[np.uint8] | None = None, names: Sequence[str] | None = None
+    ) -> pa.Table:
         """The rows that hold an anchor, or of them those allowed, (S,) of 0 and 1.
 
-        With their embeddings, without internal columns.
+        In the columns ``names``, or all, embeddings included, but for internal ones.
         """
         columns = [
             pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -325,6 +327,7 @@ class Snapshot:
         rows = self.rows.drop_columns([n for n in RESERVED_COLUMNS if n in self.schema.names])
         place = rows.schema.get_field_index("gate") + 1
         rows = rows.add_column(place, "vector", pa.chunked_array(columns))
+        rows = rows if names is None else rows.select(names)
         chosen = self.alive if allowed is None else allowed
         return rows if chosen is None else rows.filter(pa.array(chosen == 1))
 

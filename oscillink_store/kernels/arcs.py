@@ -29,8 +29,8 @@ def find_arc(targets: npt.NDArray[np.int64], start: int, end: int, target: int) 
 
 @kernel(
     "int64(const int64[::1], const int32[::1], const float32[::1], const uint8[::1],"
-    " const int64[::1], int64, const int32[::1], const int64[::1], const int64[::1],"
-    " const float32[::1], const float32[::1],"
+    " const int64[::1], int64, const int32[::1], const uint8[::1], const int64[::1],"
+    " const int64[::1], const float32[::1], const float32[::1],"
     " int64[::1], int64[::1], float32[::1], float32[::1], uint8[::1])"
 )
 def changed_edges(
@@ -41,6 +41,7 @@ def changed_edges(
     rows: npt.NDArray[np.int64],
     code: int,
     places: npt.NDArray[np.int32],
+    partly: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
     targets: npt.NDArray[np.int64],
     arc_weights: npt.NDArray[np.float32],
@@ -56,8 +57,9 @@ def changed_edges(
     The first four arguments are the entries of ``rows`` (n,), among which are all anchors
     whose arcs are replaced and all that go. ``places[i]`` (S,) is the place p of anchor i
     among the former, whose arcs lead to the ascending ``targets[starts[p]:starts[p + 1]]``
-    with ``arc_weights``, or :data:`SAME` or :data:`GONE`. ``incoming[p]`` is the weight of the
-    arcs into that anchor from those of ``SAME``; without any they keep the entry's.
+    with ``arc_weights``, or :data:`SAME` or :data:`GONE`. Where ``partly[p]`` is not 0, its
+    other arcs stay, and those of weight 0 go. ``incoming[p]`` is the weight of the arcs that
+    stay and lead into that anchor; without any they keep the entry's.
 
     An edge joins ``low`` < ``high``, its weight is ``before`` and ``after``, 0 where there is
     none, and ``flags`` tell :data:`OUT` when ``low`` points at ``high`` afterwards,
@@ -88,22 +90,27 @@ def changed_edges(
                 weight_was = weights[entry]
                 entry += 1
             if new == j:
-                now = OUT
                 weight = arc_weights[arc]
+                now = OUT if weight > 0.0 else 0
                 arc += 1
+            elif place >= 0 and partly[place] != 0:
+                continue  # as it is, or seen from the other end
             other = places[j]
-            if i > j and was != 0 and other != SAME:
+            stays = other == SAME or (other >= 0 and partly[other] != 0)
+            if i > j and was != 0 and not stays:
                 continue  # seen from the other end
+            back = -1
             if other >= 0:
                 back = find_arc(targets, starts[other], starts[other + 1], i)
-                if back >= 0:
+            if back >= 0:
+                if i > j:
+                    continue  # likewise
+                if arc_weights[back] > 0.0:
                     now |= IN
                     weight = max(weight, arc_weights[back])
-            elif other == SAME and place >= 0 and was & IN != 0:
+            elif stays and place >= 0 and was & IN != 0:
                 now |= IN
                 weight = max(weight, incoming[place] if incoming.shape[0] else weight_was)
-            if i > j and other >= 0 and now & IN != 0:
-                continue  # likewise
             if was == now and weight_was == weight:
                 continue
             low[written] = min(i, j)

@@ -151,8 +151,9 @@ def _listed(near: NearParts, rows: Slots, width: int) -> tuple[Int32, Float32]:
         low, high = np.searchsorted(rows, [first, first + len(part.slots)])
         if low < high:
             mine = rows[low:high] - first
-            slots[low:high] = part.slots[mine]
-            cosine[low:high] = part.cosine[mine]
+            # clipping nothing, but writing where it belongs at once
+            np.take(part.slots, mine, 0, slots[low:high], "clip")
+            np.take(part.cosine, mine, 0, cosine[low:high], "clip")
     return slots, cosine
 
 

@@ -34,12 +34,14 @@ _TOGETHER = 1 << 11
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arcs:
-    """New arcs of one relation, in place of all that left ``rows`` so far.
+    """New arcs of one relation, in place of those that left ``rows`` so far.
 
     ``rows`` (R,) are slots of present anchors, ascending and unique; every ``source`` (E,) is
     one of them, every ``target`` (E,) a present anchor, each pair once and no loop.
     ``incoming`` (R,) is what an arc into ``rows[i]`` weighs, where that depends on the anchor
-    pointed at; without it an arc back weighs the same as the arc.
+    pointed at; without it an arc back weighs the same as the arc. Of rows marked ``partly``
+    (R,) the arcs that are not given stay, and those given with weight 0 go; that takes a
+    relation without ``incoming``.
     """
 
     relation: int
@@ -48,6 +50,7 @@ class Arcs:
     target: Slots
     weight: Float32
     incoming: Float32 | None = None
+    partly: npt.NDArray[np.bool_] | None = None
 
 
 class Terms(NamedTuple):
@@ -129,12 +132,14 @@ def _changed(parts: Sequence[Entries], places: npt.NDArray[np.int32], arcs: Arcs
     starts = np.zeros(len(arcs.rows) + 1, np.int64)
     np.cumsum(np.bincount(place, minlength=len(arcs.rows)), out=starts[1:])
     incoming = np.empty(0, np.float32) if arcs.incoming is None else arcs.incoming
+    partly = np.zeros(len(arcs.rows), np.bool_) if arcs.partly is None else arcs.partly
 
     def of_part(entries: Entries) -> Edges:
         edges = _edges(len(entries.indices) + len(targets))
         count = changed_edges(
             entries.indptr, entries.indices, entries.weights, entries.relation, entries.rows,
-            arcs.relation, places, starts, targets, weights, incoming, *edges,
+            arcs.relation, places, partly.view(np.uint8), starts, targets, weights, incoming,
+            *edges,
         )  # fmt: skip
         low, high, before, after, flags = edges
         return low[:count], high[:count], before[:count], after[:count], flags[:count]

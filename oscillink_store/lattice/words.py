@@ -54,15 +54,18 @@ class _Characters(dict[int, str]):
 
 
 _CHARACTERS = _Characters()
+_ASCII = "".join(_CHARACTERS[code] for code in range(128)).encode() + bytes(128)
+"""The same for the bytes of plain text, each of which becomes one."""
 
 
 def words(text: str) -> list[str]:
     """Cut ``text`` into its words, folded and normalized, in order."""
     folded = text.casefold()
-    if not folded.isascii():
-        # compatibility forms may unfold into capitals, hence folded once more
-        folded = unicodedata.normalize("NFKC", folded).casefold()
-        folded = unicodedata.normalize("NFKC", folded)
+    if folded.isascii():  # most often, and done in a third of the time
+        return folded.encode().translate(_ASCII).decode().split()
+    # compatibility forms may unfold into capitals, hence folded once more
+    folded = unicodedata.normalize("NFKC", folded).casefold()
+    folded = unicodedata.normalize("NFKC", folded)
     return folded.translate(_CHARACTERS).split()
 
 

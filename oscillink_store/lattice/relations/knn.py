@@ -39,6 +39,7 @@ __all__ = ["Audit", "KnnUpdate", "update"]
 Slots = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
+Marks = npt.NDArray[np.bool_]
 
 _NAME = "knn"
 
@@ -79,16 +80,17 @@ def update(change: Change, parameters: Parameters, progress: Progress | None = N
     covered = sum(len(near.floors) for _, near in change.corpus.near)
     floors = present_floors(change.corpus.near, change.corpus.near_log, covered)
     near, arrived, audit = _newcomers(change, floors, parameters, progress)
-    rows, known, log = _others(change, floors, arrived, parameters)
+    rows, known, whole, log = _others(change, floors, arrived, parameters)
     if progress is not None:
         progress(_NAME, len(change.added), len(change.added))
     mine = change.added - len(floors)
-    k = parameters.knn_neighbors
     arcs = _arcs(
         np.concatenate([rows, change.added]),
-        np.concatenate([known.slots[:, :k], near.slots[mine, :k]]),
-        np.concatenate([known.cosine[:, :k], near.cosine[mine, :k]]),
-        parameters.knn_power,
+        np.concatenate([known.slots, near.slots[mine]]),
+        np.concatenate([known.cosine, near.cosine[mine]]),
+        np.concatenate([whole, np.ones(len(mine), np.bool_)]),
+        len(floors),
+        parameters,
     )
     return KnnUpdate(arcs, near, log, audit)
 
@@ -162,8 +164,8 @@ def _among(
 
 def _others(
     change: Change, floors: Float32, arrived: Arrivals, parameters: Parameters
-) -> tuple[Slots, Known, Records]:
-    """Who else gets other neighbours: the rows, their best, and what is new to the log."""
+) -> tuple[Slots, Known, Marks, Records]:
+    """Who else gets other neighbours: the rows, their best, who lost one, what the log gets."""
     corpus, k, width = change.corpus, parameters.knn_neighbors, _width(parameters)
     bereft = _pointing_at(change)
     rows = distinct(np.concatenate([arrived.places, bereft]))
@@ -179,11 +181,13 @@ def _others(
     log = [_kept_arrivals(rows, known, floor, arrived, comers, few)]
     if len(few):
         log.append(_searched_anew(change, rows, known, few, width))
-    changed = np.isin(rows, bereft) | (known.slots[:, :k] >= len(floors)).any(axis=1)
+    lost = np.isin(rows, bereft)
+    changed = lost | (known.slots[:, :k] >= len(floors)).any(axis=1)
     best = Known(known.slots[changed], known.cosine[changed], known.counts[changed])
     entries = [np.concatenate(column) for column in zip(*log, strict=True)]
     relation = np.zeros(len(entries[0]), np.uint8)
-    return rows[changed], best, sort_records(entries[0], entries[1], relation, entries[2])
+    records = sort_records(entries[0], entries[1], relation, entries[2])
+    return rows[changed], best, lost[changed], records
 
 
 def _pointing_at(change: Change) -> Slots:
@@ -229,17 +233,33 @@ def _searched_anew(change: Change, rows: Slots, known: Known, few: Slots, width:
     )
 
 
-def _arcs(rows: Slots, slots: Int32, cosine: Float32, power: int) -> Arcs:
-    """Arcs from ``rows`` (R,) to their neighbours (R, k) of positive cosine."""
-    at, column = np.nonzero((slots >= 0) & (cosine > 0.0))
+def _arcs(
+    rows: Slots, slots: Int32, cosine: Float32, whole: Marks, old: int, parameters: Parameters
+) -> Arcs:
+    """Arcs from ``rows`` (R,) to the nearest of their lists (R, K), if of positive cosine.
+
+    Of a row that is not ``whole`` only those to newcomers, whose slots begin with ``old``, and
+    in their place to nobody else: that takes a list long enough to show who made room.
+    """
+    k = parameters.knn_neighbors
+    fresh = slots >= old
+    partly = ~whole & (fresh.sum(axis=1) <= slots.shape[1] - k)
+    given = slots >= 0
+    given[:, :k] &= fresh[:, :k] | ~partly[:, None]
+    # as many of the others as there are newcomers among the nearest have made room for them
+    given[:, k:] &= ~fresh[:, k:] & partly[:, None]
+    given[:, k:] &= given[:, k:].cumsum(axis=1) <= fresh[:, :k].sum(axis=1, keepdims=True)
+    at, column = np.nonzero(given & (cosine > 0.0))
     similarity = cosine[at, column]
     weight = similarity
-    for _ in range(power - 1):
+    for _ in range(parameters.knn_power - 1):
         weight = weight * similarity  # pow may differ between machines in the last bit
+    weight[column >= k] = 0.0
     return Arcs(
         relation=RELATIONS.index(_NAME),
         rows=rows,
         source=rows[at],
         target=slots[at, column].astype(np.int64),
         weight=weight,
+        partly=partly,
     )
