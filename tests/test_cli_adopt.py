@@ -301,3 +301,19 @@ def test_a_collection_of_chroma_becomes_a_store(cli: CLI, tmp_path: Path) -> Non
         assert store.search(vector=[0.0, 1.0], where=Compare("page", "eq", 2)).ids == ["b"]
     with pytest.raises(InputError, match="no collection 'other'"):
         open_adopted(f"chroma://{tmp_path}/chroma/other")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [({"body": "content"}, "'body' is no part: use one of id, text"), (["content"], "a list")],
+)
+def test_what_names_no_parts_is_refused(
+    create: Callable[..., Any], notes: list[dict[str, Any]], folder: Path, columns: Any, words: str
+) -> None:
+    create("notes", notes)
+    with pytest.raises(InputError, match=words):
+        osc.adopt(f"lancedb://{folder}/notes", columns=columns)
+    not_a_url: Any = folder / "notes"
+    with pytest.raises(InputError, match="names no table"):
+        osc.adopt(not_a_url)
+    assert not (folder / "notes.osc").exists()
