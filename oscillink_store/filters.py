@@ -9,9 +9,9 @@ A :class:`Compare` looks at one place, named by its path; ``&``, ``|`` and ``~``
 
 A row's value at a path is that of its ``payload``, else that of its metadata column. Values are
 JSON's: text, numbers, true and false, null, arrays and objects; numbers are equal by value
-(1 and 1.0), nothing else is equal across types (1, "1" and true). Dates and times in metadata
-columns count as their ISO 8601 text. A path that leads nowhere and one that leads to null are
-both *absent*.
+(1 and 1.0), nothing else is equal across types (1, "1" and true). In metadata columns, dates and
+times count as their ISO 8601 text, decimals and durations (in seconds) as numbers, and bytes as
+their hexadecimal text. A path that leads nowhere and one that leads to null are both *absent*.
 
 No text of a filter is ever parsed, so keys and values may hold anything.
 """
@@ -19,6 +19,7 @@ No text of a filter is ever parsed, so keys and values may hold anything.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,18 @@ from typing import Any, Literal, get_args
 
 from oscillink_store.errors import QueryError
 
-__all__ = ["And", "Compare", "Filter", "Ids", "Not", "Operator", "Or", "matches", "test_of"]
+__all__ = [
+    "And",
+    "Compare",
+    "Filter",
+    "Ids",
+    "Not",
+    "Operator",
+    "Or",
+    "matches",
+    "test_of",
+    "value_at",
+]
 
 Operator = Literal[
     "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "contains", "contains_any", "contains_all",
@@ -54,21 +66,22 @@ _BARE = ("exists", "empty")
 _MAX_DEPTH = 64
 
 
-class Filter:
+class Filter(ABC):
     """A predicate over anchors; see the module."""
 
     def __and__(self, other: Filter) -> And:
-        return And((self, other))
+        # long chains lie flat, or they would nest deeper than Python recurses
+        return And((*(self.parts if isinstance(self, And) else (self,)), other))
 
     def __or__(self, other: Filter) -> Or:
-        return Or((self, other))
+        return Or((*(self.parts if isinstance(self, Or) else (self,)), other))
 
     def __invert__(self) -> Not:
         return Not(self)
 
+    @abstractmethod
     def to_json(self) -> Any:
         """The filter as plain JSON values, the same for equal filters."""
-        raise NotImplementedError
 
     @cached_property
     def text(self) -> str:
@@ -189,14 +202,19 @@ class Ids(Filter):
 
     def __post_init__(self) -> None:
         """Refuse ids that are no text."""
-        if isinstance(self.ids, str):
-            raise QueryError(f"filter: ids is the text {self.ids!r:.80}: pass a list of ids")
+        if isinstance(self.ids, str) or not isinstance(self.ids, Iterable):
+            raise QueryError(f"filter: ids is {self.ids!r:.80}: pass a list of ids")
         ids = tuple(self.ids)
         for item in ids:
             if not isinstance(item, str):
                 raise QueryError(f"filter: id {item!r:.80} is no text: pass ids as strings")
             _check_text(item, f"filter: the id {item!r:.80}")
         object.__setattr__(self, "ids", ids)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The ids, each once."""
+        return frozenset(self.ids)
 
     def to_json(self) -> Any:
         """``["ids", id, ...]``."""
@@ -218,11 +236,11 @@ def matches(where: Filter, value: Mapping[str, Any], key: str | None = None) -> 
     if isinstance(where, Not):
         return not matches(where.part, value, key)
     if isinstance(where, Ids):
-        return key in where.ids
+        return key in where.names
     if isinstance(where, Compare):
         found = _ABSENT
         for path in where.paths:
-            found = _at(value, path)
+            found = value_at(value, path, _ABSENT)
             if found is not _ABSENT:
                 break
         return test_of(where)(None if found is _ABSENT else found)
@@ -292,14 +310,15 @@ def _among(value: Any, values: Iterable[Any]) -> bool:
     return any(_same(value, other) for other in values)
 
 
-def _at(value: Any, path: Sequence[str]) -> Any:
+def value_at(value: Any, path: Sequence[str], absent: Any = None) -> Any:
+    """What a path leads to from a JSON value, ``absent`` where it leads nowhere."""
     for key in path:
         if isinstance(value, Mapping) and key in value:
             value = value[key]
         elif isinstance(value, list) and _is_index(key) and int(key) < len(value):
             value = value[int(key)]
         else:
-            return _ABSENT
+            return absent
     return value
 
 
@@ -314,11 +333,13 @@ def _plain(value: Any, path: object, depth: int = 0) -> Any:
     if isinstance(value, str):
         _check_text(value, f"filter: the value for {path!r:.80}")
         return value
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _whole(value, path)
+    if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-        return [_plain(item, path, depth + 1) for item in items]
+        items = [_plain(item, path, depth + 1) for item in value]
+        return sorted(items, key=repr) if isinstance(value, set | frozenset) else items
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, path, depth + 1) for key, item in value.items()}
     if hasattr(value, "isoformat"):  # dates and times, as metadata columns hold them
@@ -327,6 +348,17 @@ def _plain(value: Any, path: object, depth: int = 0) -> Any:
         f"filter: the value for {path!r:.80} is a {type(value).__name__}: use text, numbers, "
         "true, false, None, lists, dicts or dates"
     )
+
+
+def _whole(value: int, path: object) -> int:
+    try:
+        str(value)
+    except ValueError:
+        raise QueryError(
+            f"filter: the value for {path!r:.80} is a whole number of thousands of digits, which "
+            "no payload holds: write it as text"
+        ) from None
+    return value
 
 
 def _told(value: Any) -> Any:
@@ -344,6 +376,8 @@ def _check_text(text: str, name: str) -> None:
 
 
 def _checked(parts: Iterable[Filter]) -> tuple[Filter, ...]:
+    if not isinstance(parts, Iterable):
+        raise QueryError(f"filter: parts is a {type(parts).__name__}: pass a tuple of Filters")
     parts = tuple(parts)
     for part in parts:
         if not isinstance(part, Filter):

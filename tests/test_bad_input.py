@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,7 @@ BAD_SEARCHES: dict[str, tuple[dict[str, Any], str]] = {
     "k of zero": ({"text": "word1", "k": 0}, "k is 0"),
     "k below zero": ({"text": "word1", "k": -3}, "k is -3"),
     "a fraction of k": ({"text": "word1", "k": 2.5}, "k is 2.5"),
+    "k beyond all numbers": ({"text": "word1", "k": 10**20}, "at most"),
     "k of True": ({"text": "word1", "k": True}, "k is True"),
     "k of None": ({"text": "word1", "k": None}, "k is None"),
     "NaN vector": ({"vector": [np.nan] * 64}, "NaN"),
@@ -321,11 +323,43 @@ def test_a_quoted_question_is_searched_by_its_words(template: Path) -> None:
         assert matches.rows.tolist() == [4, 7]
 
 
-def test_ids_are_strings(shared: osc.Store) -> None:
+@pytest.mark.parametrize("read", ["get", "find", "delete"])
+def test_ids_are_strings(filled: osc.Store, read: str) -> None:
+    call = getattr(filled, read)
     with pytest.raises(QueryError, match="id 5 is a int"):
-        shared.get([5])
+        call([5])
+    with pytest.raises(QueryError, match="ids is a int"):
+        call(5)
     with pytest.raises(QueryError, match="surrogate"):
-        shared.get("\ud800")
+        call(["\ud800"])
+    assert len(filled) == 12
+
+
+def test_one_id_may_stand_alone(shared: osc.Store) -> None:
+    (found,) = shared.find("r7")
+    assert found is not None
+    assert found["id"] == "r7"
+    assert shared.find("r9999") == [None]
+
+
+@pytest.mark.parametrize("where", [5, {"year": 1}, b"year = 1", ["year = 1"], " "])
+def test_what_is_no_predicate_selects_no_rows(shared: osc.Store, where: Any) -> None:
+    with pytest.raises(QueryError, match="SQL predicate"):
+        shared.to_arrow(where=where)
+
+
+def test_fields_and_parameters_are_what_they_are_called(filled: osc.Store, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"id": "new", "body": "New"}]
+    wrong: Any = {"text": "body"}
+    for call in (filled.ingest, filled.write, partial(filled.ingest_job, name="job")):
+        with pytest.raises(QueryError, match=r"fields is a dict: pass Fields\("):
+            call(rows, fields=wrong)
+    with pytest.raises(QueryError, match="fields is a dict"):
+        osc.connect(tmp_path / "other.osc", fields=wrong)
+    with pytest.raises(QueryError, match=r"parameters is a dict: pass Parameters\("):
+        osc.connect(tmp_path / "other.osc", parameters=wrong)
+    assert len(filled) == 12
+    assert not (tmp_path / "other.osc").exists()
 
 
 def test_an_unknown_column_of_the_table(shared: osc.Store) -> None:

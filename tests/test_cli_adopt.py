@@ -223,6 +223,16 @@ def test_odd_types_are_kept_in_their_plain_form(
         assert second["payload"] == {"_n": 0.5, "metadata": "no json"}
 
 
+@pytest.mark.parametrize("text", ["2024", '["a", "b"]', "true", "null", '"x"', "[" * 100_000])
+def test_metadata_of_json_that_is_no_object_is_kept(
+    cli: CLI, create: Callable[..., Any], folder: Path, text: str
+) -> None:
+    create("odd", [{"id": "a", "text": "one", "vector": [1.0, 0.0], "metadata": text}])
+    assert cli("adopt", f"lancedb://{folder}/odd").code == 0
+    with _opened(folder, "odd") as store:
+        assert store.get("a")[0]["payload"] == {"metadata": text}
+
+
 def test_a_table_without_vectors_is_embedded(
     cli: CLI, create: Callable[..., Any], folder: Path
 ) -> None:
@@ -291,3 +301,19 @@ def test_a_collection_of_chroma_becomes_a_store(cli: CLI, tmp_path: Path) -> Non
         assert store.search(vector=[0.0, 1.0], where=Compare("page", "eq", 2)).ids == ["b"]
     with pytest.raises(InputError, match="no collection 'other'"):
         open_adopted(f"chroma://{tmp_path}/chroma/other")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [({"body": "content"}, "'body' is no part: use one of id, text"), (["content"], "a list")],
+)
+def test_what_names_no_parts_is_refused(
+    create: Callable[..., Any], notes: list[dict[str, Any]], folder: Path, columns: Any, words: str
+) -> None:
+    create("notes", notes)
+    with pytest.raises(InputError, match=words):
+        osc.adopt(f"lancedb://{folder}/notes", columns=columns)
+    not_a_url: Any = folder / "notes"
+    with pytest.raises(InputError, match="names no table"):
+        osc.adopt(not_a_url)
+    assert not (folder / "notes.osc").exists()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from decimal import Decimal
+from functools import reduce
+from operator import and_, or_
 from typing import Any
+from weakref import ref
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import oscillink_store as osc
+from oscillink_store.engine import coded
 from oscillink_store.errors import QueryError
 from oscillink_store.filters import And, Compare, Filter, Ids, Not, Or, matches
 
@@ -125,6 +131,10 @@ def test_equal_filters_are_known_by_one_text(where: Filter) -> None:
         (Compare("who", "eq", {"name": "Ann", "age": None}), ["a"]),
         (Compare("tags", "contains", "x"), ["a", "b"]),
         (Compare("tags", "prefix", ["x"]), ["a"]),
+        (Compare(("tags", "1"), "eq", "y"), ["a"]),
+        (Compare("log.seen.0.by", "eq", "Cy"), ["b"]),
+        (Compare(("tags", "x"), "exists"), []),
+        (Compare(("n", "0"), "exists"), []),
         (Compare("day", "gt", dt.date(2024, 1, 1)), ["b"]),
         (Compare("day", "lte", "2024-01-01"), ["a"]),
         (Compare("id", "eq", "a"), []),  # the store's own columns are no metadata
@@ -141,11 +151,34 @@ def test_metadata_columns(
             {"id": "a", "text": "one", "n": 1, "flag": True, "who": {"name": "Ann"},
              "tags": ["x", "y"], "day": dt.date(2024, 1, 1)},
             {"id": "b", "text": "two", "n": 2, "flag": False, "who": {"name": "Bob", "age": 7},
-             "tags": ["y", "x"], "day": dt.date(2024, 6, 1)},
+             "tags": ["y", "x"], "day": dt.date(2024, 6, 1), "log": {"seen": [{"by": "Cy"}]}},
             {"id": "c", "text": "three"},
         ]
     )  # fmt: skip
     assert store.to_arrow(["id"], where=where)["id"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (pa.array([dt.datetime(2024, 1, 1, 12), None]), "2024-01-01T12:00:00"),
+        (pa.array([dt.time(1, 2, 3), None]), "01:02:03"),
+        (pa.array([Decimal("1.50"), None]), 1.5),
+        (pa.array([Decimal(10**20), None]), 10**20),
+        (pa.array([dt.timedelta(seconds=90), None]), 90),
+        (pa.array([b"\x01\xff", None]), "01ff"),
+        (pa.array([2**53 + 1, None]), 2**53 + 1),
+        (pa.array([[Decimal("0.5"), None], None]), [0.5, None]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else None,
+)
+def test_columns_of_other_types_than_json_has(
+    make_store: Callable[..., osc.Store], column: pa.Array, value: Any
+) -> None:
+    store = make_store()
+    store.ingest(pa.table({"id": ["a", "b"], "text": ["one", "two"], "c": column}))
+    assert store.to_arrow(["id"], where=Compare("c", "eq", value))["id"].to_pylist() == ["a"]
+    assert store.to_arrow(["id"], where=Compare("c", "empty"))["id"].to_pylist() == ["b"]
 
 
 def test_a_payload_comes_before_a_column(make_store: Callable[..., osc.Store]) -> None:
@@ -173,6 +206,28 @@ def test_a_dotted_name_is_a_key_first(make_store: Callable[..., osc.Store]) -> N
     assert sorted(store.search("one", where=Compare("x.y", "eq", 1)).ids) == ["a", "b"]
     assert store.search("one", where=Compare("x.y", "eq", 2)).ids == []
     assert store.search("one", where=Compare(("x", "y"), "eq", 2)).ids == ["a"]
+
+
+def test_long_chains_of_filters(store: osc.Store) -> None:
+    any_of = reduce(or_, [Compare("lang", "eq", f"l{i}") for i in range(3000)])
+    assert store.search("paper", where=any_of | Compare("lang", "eq", "de")).ids == ["zeitung"]
+    none_of = reduce(and_, [Compare("lang", "ne", f"l{i}") for i in range(3000)])
+    assert len(store.search("paper", where=none_of)) == 6
+    assert not matches(any_of, {"lang": "en"})
+
+
+def test_what_filters_have_looked_at_is_not_kept_without_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coded, "_VALUES_KEPT", 250)
+    rows = [json.dumps({"a": i, "b": i, "c": i, "few": 1}) for i in range(100)]
+    part = coded.PartValues(pa.table({"payload": rows}))
+    first, second = (ref(part.of(Compare(key, "exists"))) for key in "ab")
+    assert first() is not None
+    assert part.of(Compare("few", "exists")).satisfying(Compare("few", "eq", 1)).all()
+    part.of(Compare("c", "exists"))
+    assert first() is None
+    assert second() is not None
 
 
 def test_deletion_and_change(make_store: Callable[..., osc.Store]) -> None:
@@ -215,6 +270,11 @@ def test_receipts_tell_filters_apart(store: osc.Store) -> None:
         (lambda: Not("lang = 'en'"), "combine Filters"),
         (lambda: Ids("abc"), "list of ids"),
         (lambda: Ids([1]), "strings"),
+        (lambda: Ids(5), "list of ids"),
+        (lambda: And(5), "tuple of Filters"),
+        (lambda: Compare("a", "eq", 1) | "b", "combine Filters"),
+        (lambda: Compare("a", "eq", 10**5000), "thousands of digits"),
+        (lambda: Compare("a", "in", {1, 10**5000}), "thousands of digits"),
     ],
 )
 def test_what_cannot_be_asked(build: Callable[[], Filter], problem: str) -> None:

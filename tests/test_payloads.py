@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -16,7 +18,11 @@ from hypothesis import strategies as st
 
 import oscillink_store as osc
 from oscillink_store.engine.payloads import parse_payload, payload_text
-from oscillink_store.errors import InputError
+from oscillink_store.engine.snapshot import rows_name
+from oscillink_store.errors import InputError, IntegrityError
+from oscillink_store.filters import Compare
+from oscillink_store.storage.manifest import publish
+from oscillink_store.storage.segments import Segments, open_rows, write_segments
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
@@ -87,6 +93,7 @@ def test_sources(make_store: Callable[..., osc.Store], tmp_path: Any, kind: str)
         ("[1]", "type list: give an object"),
         ("{", "is no JSON"),
         ('{"a": NaN}', "NaN"),
+        ('{"a": ' + "1" * 5000 + "}", "thousands of digits"),
         (5, "type int64: give JSON objects"),
     ],
 )
@@ -120,3 +127,44 @@ def test_widening_and_maintenance_keep_them(make_store: Callable[..., osc.Store]
     store.maintain()
     assert [row["payload"] for row in store.get(["a", "c"])] == [{"k": 1}, {"k": [None]}]
     assert store.verify().ok
+
+
+def test_stores_from_before_there_were_payloads_are_read_and_written(
+    store: osc.Store,
+) -> None:
+    manifest = store.current().manifest
+    name = rows_name(0)
+    rows = store.current().parts[0].rows.drop_columns(["payload"])
+    before = replace(manifest, generation=manifest.generation + 1, parent=manifest.generation)
+    written = write_segments(store.path, before.generation, Segments(rows={name: rows}))
+    publish(store.path, replace(before, segments={**manifest.segments, **written}))
+    assert "payload" not in open_rows(store.path, written[name]).schema.names
+
+    tagged = Compare("tag", "exists")
+    with osc.connect(store.path) as old:
+        assert [hit.payload for hit in old.search("paper", k=1)] == [None]
+        assert old.get("cake")[0]["payload"] is None
+        assert old.to_arrow(["id"], where=tagged).num_rows == 0
+        assert old.to_arrow(["id"], where=Compare("lang", "eq", "de")).num_rows == 1
+        old.ingest([{"id": "new", "text": "New", "payload": {"tag": 1}}])
+        assert old.search("new", where=tagged).ids == ["new"]
+        assert old.to_arrow(["id"], where=~tagged).num_rows == 6
+
+
+def test_what_has_rotted_is_told(store: osc.Store) -> None:
+    store.ingest([{"id": "x", "text": "A lamp", "payload": {"price": 12}}])
+    entry = store.current().manifest.segments[rows_name(6)]
+    path = store.path / entry.path
+    content = path.read_bytes()
+    assert content.count(b'{"price":12}') == 1
+    path.write_bytes(content.replace(b'{"price":12}', b'{"price\0:12}'))
+    os.utime(path, ns=(entry.modified, entry.modified))
+    with osc.connect(store.path) as opened:
+        for read in (
+            lambda: opened.get("x"),
+            lambda: opened.search("lamp", k=1),
+            lambda: opened.search("lamp", where=Compare("price", "lt", 20)),
+            lambda: opened.to_arrow(["id"], where=Compare("price", "lt", 20)),
+        ):
+            with pytest.raises(IntegrityError, match="a payload is not what was written: verify"):
+                read()

@@ -100,6 +100,18 @@ def test_a_rerank_takes_the_stores_ranking(filled: osc.Store) -> None:
     flat.close()
 
 
+def test_a_rerank_by_words_scores_all_that_it_is_given(filled: osc.Store) -> None:
+    everything = filled.search("common word3", k=N, ranking="text")
+    scores = {hit.id: hit.score for hit in everything}
+    given = everything.ids[-30::2] + everything.ids[:4]
+    few = replace(filled.parameters, ranking="text", text_matches=10)
+    with osc.connect(filled.path, parameters=few) as store:
+        result = store.rerank(given, "common word3", k=len(given))
+    assert result.ids == sorted(given, key=everything.ids.index)
+    assert [hit.score for hit in result] == [scores[hit.id] for hit in result]
+    assert min(scores.values()) > 0
+
+
 def test_what_a_ranking_needs(filled: osc.Store) -> None:
     for ranking in ("dense", "mmr"):
         with pytest.raises(QueryError, match=f"'{ranking}' needs a vector"):

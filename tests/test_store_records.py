@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from oscillink_store.errors import (
     QueryError,
     ReadOnlyError,
 )
-from oscillink_store.filters import Compare, Ids
+from oscillink_store.filters import Compare, Filter, Ids
 from oscillink_store.storage.manifest import read_current
 
 Make = Callable[..., osc.Store]
@@ -307,6 +307,16 @@ def test_groups_and_times_select(listed: osc.Store) -> None:
     assert keys(listed.records(updated_after=zone, updated_before=zone)) == []
 
 
+@pytest.mark.parametrize(
+    "zone", [None, UTC, timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))]
+)
+def test_any_datetime_is_a_time(listed: osc.Store, zone: timezone | None) -> None:
+    first, last = datetime.min.replace(tzinfo=zone), datetime.max.replace(tzinfo=zone)
+    assert len(listed.records(updated_after=first, updated_before=last)) == 6
+    assert listed.records(updated_after=last) == listed.records(updated_before=first) == []
+    assert listed.records(expired_by=last) == []
+
+
 def test_a_filter_looks_into_the_value(listed: osc.Store) -> None:
     assert keys(listed.records(where=~Compare("tags", "contains", "x"))) == ["k0"]
     assert keys(listed.records(where=Ids(["k1", "k9"]))) == ["k1"]
@@ -469,10 +479,21 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[osc.Store], Any]]] = {
     "where": (QueryError, "where is a str", lambda s: s.records(where="n > 1")),
     "groups": (QueryError, "groups is the text", lambda s: s.records(groups="abc")),
     "groups type": (QueryError, "groups: use", lambda s: s.records(groups=[1])),
+    "groups number": (QueryError, "groups is a int", lambda s: s.records(groups=1)),
+    "groups text": (QueryError, "groups: one holds", lambda s: s.records(groups=["\ud800"])),
+    "no filter": (QueryError, "pass a Filter", lambda s: s.records(where=Strange())),
     "limit": (QueryError, "limit is -1", lambda s: s.records(limit=-1)),
     "offset": (QueryError, "offset is True", lambda s: s.records(offset=True)),
     "time": (QueryError, "expired_by is a float", lambda s: s.records(expired_by=1.0)),
 }  # fmt: skip
+
+
+class Strange(Filter):
+    """None that the store knows."""
+
+    def to_json(self) -> Any:
+        return ["strange"]
+
 
 GOOD = osc.Record(("good",), "k", 1)
 GOOD_NAME = (("good",), "k")

@@ -71,10 +71,12 @@ def open_adopted(
         skip: Whether a row that cannot be read is left out instead of raising.
 
     Raises:
-        InputError: there is no such table, or none of its columns holds the texts.
+        InputError: there is no such table, none of its columns holds the texts, or ``columns``
+            names something else than parts.
         DependencyError: Chroma is not installed.
     """
-    form = _FORM.fullmatch(url)
+    _check_columns(columns)
+    form = _FORM.fullmatch(url) if isinstance(url, str) else None
     if form is None:
         raise InputError(
             f"{url!r} names no table: write lancedb://PATH/TABLE or chroma://PATH/COLLECTION"
@@ -110,6 +112,21 @@ def open_adopted(
     )
 
 
+def _check_columns(columns: object) -> None:
+    if columns is None:
+        return
+    if not isinstance(columns, Mapping):
+        raise InputError(
+            f"columns is a {type(columns).__name__}: pass a dict from parts to columns",
+            field="columns",
+        )
+    for part in columns:
+        if part not in PARTS:
+            raise InputError(
+                f"columns: {part!r} is no part: use one of {', '.join(PARTS)}", field="columns"
+            )
+
+
 def _chosen(schema: pa.Schema, named: Mapping[str, str], url: str) -> dict[str, str]:
     """The column of each part: as named, else by its usual name and type."""
     for part, column in named.items():
@@ -130,7 +147,7 @@ def _chosen(schema: pa.Schema, named: Mapping[str, str], url: str) -> dict[str, 
     if "text" not in chosen:
         raise InputError(
             f"{url}: no column holds the texts by its name: name the one among "
-            f"{', '.join(schema.names)} that does (--text COLUMN)",
+            f"{', '.join(schema.names)} that does (columns={{'text': COLUMN}}, or --text COLUMN)",
             field="text",
         )
     return chosen
@@ -185,16 +202,18 @@ def _usable(field: pa.Field, taken: set[str]) -> bool:
 
 def _spread(row: dict[str, Any]) -> dict[str, Any]:
     """One payload out of the columns that go there, that of metadata without its own name."""
-    inner = row.pop(_SPREAD, None)
-    if isinstance(inner, str):
-        try:
-            inner = json.loads(inner)
-        except ValueError:
-            row[_SPREAD] = inner
-    elif inner is not None and not isinstance(inner, dict):
-        row[_SPREAD] = inner
-    whole = {**row, **inner} if isinstance(inner, dict) else row
+    given = row.pop(_SPREAD, None)
+    inner = _object_of(given) if isinstance(given, str) else given
+    whole = {**row, **inner} if isinstance(inner, dict) else {**row, _SPREAD: given}
     return {key: _plain(value) for key, value in whole.items() if value is not None}
+
+
+def _object_of(text: str) -> Any:
+    """What a text tells that is JSON; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _ids(batch: pa.RecordBatch, columns: Mapping[str, str], seen: dict[str, int]) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_query"]
 
+_MOST = (1 << 53) - 1  # what a receipt can tell
 # Building constants are properties of the stored lattice; a search cannot change them.
 _BUILT = (
     "knn_neighbors", "knn_power", "title_max_anchors", "title_min_length",
@@ -47,8 +48,8 @@ def build_query(
         raise QueryError("search: neither text nor vector is given: pass one or both")
     if text is not None:
         _check_text(text)
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise QueryError(f"k is {k!r}: pass a whole number of at least 1")
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= _MOST:
+        raise QueryError(f"k is {k!r}: pass a whole number of at least 1, at most 2**53 - 1")
     if label is not None and not isinstance(label, str):
         raise QueryError(f"label is a {type(label).__name__}: pass a string")
     if not isinstance(parameters, Parameters):

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache, cached_property
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from oscillink_store.filters import Compare, test_of
+from oscillink_store.engine.json_text import DAMAGED
+from oscillink_store.errors import IntegrityError
+from oscillink_store.filters import Compare, test_of, value_at
 from oscillink_store.storage.schemas import FIXED_COLUMNS
 
 if TYPE_CHECKING:
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Coded", "PartValues"]
 
+# What is kept of a part: so many paths, and fewer when there are more values at them.
 _PATHS_KEPT = 64
+_VALUES_KEPT = 1 << 22
 _ORDERS = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 
 Path = tuple[str, ...]
@@ -61,7 +67,9 @@ class Coded:
         answers[-1] = test(None)  # where the code -1 points
         chosen = self._named(compare)
         if chosen is not None:
-            answers[chosen] = True
+            refused = compare.op in ("ne", "nin")
+            answers[:-1] = refused & self._present
+            answers[chosen] = not refused
         elif compare.op in _ORDERS and _is_exact(compare.value) and self._numbers is not None:
             with np.errstate(invalid="ignore"):  # what is no number is NaN, below and above none
                 answers[:-1] = _ORDERS[compare.op](self._numbers, float(compare.value))
@@ -71,11 +79,18 @@ class Coded:
         return found
 
     def _named(self, compare: Compare) -> list[int] | None:
-        """The codes of the values that are asked for by name; None when others are."""
-        given = compare.value if compare.op == "in" else [compare.value]
-        if compare.op not in ("eq", "in") or not all(map(_is_scalar, given)):
+        """The codes of the values that are asked for, or refused, by name; None when others are."""
+        if compare.op not in ("eq", "ne", "in", "nin"):
+            return None
+        given = compare.value if compare.op in ("in", "nin") else [compare.value]
+        if not all(map(_is_scalar, given)):
             return None
         return [code for value in given for code in self._scalars.get(_key(value), ())]
+
+    @cached_property
+    def _present(self) -> npt.NDArray[np.bool_]:
+        """Which of the values are not null."""
+        return np.array([value is not None for value in self.values], np.bool_)
 
     @cached_property
     def _numbers(self) -> npt.NDArray[np.float64] | None:
@@ -133,9 +148,13 @@ class PartValues:
         found = self._in_payloads(path).over(self._in_column(path))
         with self._guard:
             self._kept[path] = found
-            while len(self._kept) > _PATHS_KEPT:
+            while len(self._kept) > 1 and self._is_full():
                 self._kept.popitem(last=False)
         return found
+
+    def _is_full(self) -> bool:
+        values = sum(len(coded.values) for coded in self._kept.values())
+        return len(self._kept) > _PATHS_KEPT or values > _VALUES_KEPT
 
     def _absent(self) -> Coded:
         return Coded(np.full(self._rows.num_rows, -1, np.int32), [])
@@ -145,12 +164,15 @@ class PartValues:
         if column.null_count == len(column):
             return self._absent()
         pointer = "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in path)
-        with _duckdb().cursor() as cursor:
+        with _connection().cursor() as cursor:
             cursor.register("part", pa.table({"payload": column}))
-            taken = cursor.sql(
-                "SELECT json_extract(payload, $1)::VARCHAR FROM part", params=[pointer]
-            )
-            texts = taken.to_arrow_table().column(0)
+            try:
+                taken = cursor.sql(
+                    "SELECT json_extract(payload, $1)::VARCHAR FROM part", params=[pointer]
+                )
+                texts = taken.to_arrow_table().column(0)
+            except (_duckdb().InvalidInputException, UnicodeDecodeError) as error:
+                raise IntegrityError(DAMAGED) from error
         return _encoded(texts, json.loads)
 
     def _in_column(self, path: Path) -> Coded:
@@ -158,13 +180,17 @@ class PartValues:
         if name in FIXED_COLUMNS or name not in self._rows.schema.names:
             return self._absent()
         column = self._rows[name]
-        for key in keys:
-            if not pa.types.is_struct(column.type) or column.type.get_field_index(key) < 0:
+        while keys and pa.types.is_struct(column.type):
+            key = keys.pop(0)
+            if column.type.get_field_index(key) < 0:
                 return self._absent()
             column = pc.struct_field(column, key)
         if pa.types.is_nested(column.type):
-            texts = [None if v is None else json.dumps(_plain(v)) for v in column.to_pylist()]
+            found = (value_at(_plain(value), keys) for value in column.to_pylist())
+            texts = [None if value is None else json.dumps(value) for value in found]
             return _encoded(pa.chunked_array([pa.array(texts, pa.string())]), json.loads)
+        if keys:
+            return self._absent()
         return _encoded(column, _plain)
 
 
@@ -196,7 +222,9 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _duckdb() -> duckdb.DuckDBPyConnection:
-    import duckdb
+def _connection() -> duckdb.DuckDBPyConnection:
+    return _duckdb().connect()
 
-    return duckdb.connect()
+
+def _duckdb() -> ModuleType:
+    return import_module("duckdb")  # which takes longer to load than a search takes

@@ -6,10 +6,13 @@ import json
 import math
 from typing import Any
 
-from oscillink_store.errors import InputError
+from oscillink_store.errors import InputError, IntegrityError
 
-__all__ = ["json_text"]
+__all__ = ["DAMAGED", "TOO_MANY_DIGITS", "json_text", "stored_value"]
 
+DAMAGED = "a payload is not what was written: verify the store and restore the folder from a backup"
+
+TOO_MANY_DIGITS = "holds a whole number of thousands of digits: write it as text"
 _MAX_DEPTH = 64
 
 
@@ -23,7 +26,19 @@ def json_text(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        raise InputError("holds a whole number of thousands of digits: write it as text") from None
+        raise InputError(TOO_MANY_DIGITS) from None
+
+
+def stored_value(text: str | None) -> Any:
+    """The value of a text that :func:`json_text` gave; None where there is none.
+
+    Raises:
+        IntegrityError: the text is another by now.
+    """
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise IntegrityError(DAMAGED) from error
 
 
 def _check(value: Any, place: str, depth: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from oscillink_store.engine.json_text import json_text
+from oscillink_store.engine.json_text import TOO_MANY_DIGITS, json_text
 from oscillink_store.engine.row_vectors import Refuse
 from oscillink_store.errors import InputError
 
@@ -36,6 +36,10 @@ def parse_payload(text: str) -> dict[str, Any]:
         raise InputError("is nested too deeply: use 64 levels at most") from None
     except json.JSONDecodeError as error:
         raise InputError(f"is no JSON: {error.msg} at {error.pos}") from None
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(TOO_MANY_DIGITS) from None
     if not isinstance(value, dict):
         raise InputError(f"is JSON of type {type(value).__name__}: give an object")
     return value

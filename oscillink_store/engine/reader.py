@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from oscillink_store.engine.arguments import checked_ids
 from oscillink_store.engine.ask import build_query
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.record_reader import RecordReader
@@ -142,7 +143,7 @@ class Reader(RecordReader):
         """
         from oscillink_store.engine.search import answer  # compiled kernels, on first use
 
-        wanted = [ids] if isinstance(ids, str) else list(ids)
+        wanted = checked_ids(ids)
 
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
@@ -176,16 +177,19 @@ class Reader(RecordReader):
 
         Raises:
             MissingError: an id is not in the store.
+            QueryError: an id is no text.
         """
         snapshot = self.current()
-        return snapshot.anchor_rows(
-            snapshot.slots_of_ids([ids] if isinstance(ids, str) else list(ids))
-        )
+        return snapshot.anchor_rows(snapshot.slots_of_ids(checked_ids(ids)))
 
-    def find(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
-        """Anchors by id as of :meth:`get`, with None for each id that is not in the store."""
+    def find(self, ids: str | Sequence[str]) -> list[dict[str, Any] | None]:
+        """Anchors by id as of :meth:`get`, with None for each id that is not in the store.
+
+        Raises:
+            QueryError: an id is no text.
+        """
         snapshot = self.current()
-        slots = snapshot.find_ids(list(ids))
+        slots = snapshot.find_ids(checked_ids(ids))
         rows = iter(snapshot.anchor_rows(slots[slots >= 0]))
         return [next(rows) if slot >= 0 else None for slot in slots.tolist()]
 
@@ -208,7 +212,7 @@ class Reader(RecordReader):
             if name not in names:
                 raise QueryError(f"columns: {name!r} is not among {', '.join(names)}")
         wanted = names if columns is None else list(columns)
-        condition = predicate(where) if isinstance(where, str) else None
+        condition = None if where is None or isinstance(where, Filter) else predicate(where)
         if len(snapshot) == 0:
             return schema.empty_table().select(wanted)
         if isinstance(where, Filter):

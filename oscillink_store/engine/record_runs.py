@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from oscillink_store.errors import IntegrityError
+from oscillink_store.errors import IntegrityError, QueryError
 from oscillink_store.filters import Filter, matches
 from oscillink_store.kernels.hashing import keys_of
 from oscillink_store.lattice.keyindex import KeyIndex, find
@@ -154,6 +154,8 @@ class RecordRun:
                 value = json.loads(text) if is_json else None
                 # in a value that is no object every path leads nowhere
                 answers.append(matches(where, value if isinstance(value, dict) else {}, key))
+        except QueryError:
+            raise
         except ValueError as error:
             raise self._damaged() from error
         return np.array(answers, np.bool_)

@@ -62,12 +62,7 @@ class Selection:
         if self.where is not None and not isinstance(self.where, Filter):
             raise QueryError(f"where is a {type(self.where).__name__}: use a Filter")
         if self.groups is not None:
-            if isinstance(self.groups, str):
-                raise QueryError(f"groups is the text {self.groups!r:.80}: pass a list of groups")
-            groups = tuple(self.groups)
-            if not all(group is None or isinstance(group, str) for group in groups):
-                raise QueryError("groups: use texts, or None for records without a group")
-            object.__setattr__(self, "groups", groups)
+            object.__setattr__(self, "groups", _checked_groups(self.groups))
         for name in ("updated_before", "updated_after", "expired_by"):
             time = getattr(self, name)
             if time is not None and not isinstance(time, datetime):
@@ -211,6 +206,22 @@ class RecordView:
             records = self.runs[number].records(spots[mine, 1])
             found.update(zip(mine.tolist(), records, strict=True))
         return [found[place] for place in range(len(spots))]
+
+
+def _checked_groups(given: object) -> tuple[str | None, ...]:
+    if isinstance(given, str):
+        raise QueryError(f"groups is the text {given!r:.80}: pass a list of groups")
+    if not isinstance(given, Iterable):
+        raise QueryError(f"groups is a {type(given).__name__}: pass a list of groups")
+    groups = tuple(given)
+    for group in groups:
+        if group is not None and not isinstance(group, str):
+            raise QueryError("groups: use texts, or None for records without a group")
+        try:
+            (group or "").encode()
+        except UnicodeEncodeError as error:
+            raise QueryError("groups: one holds a lone surrogate, which is no text") from error
+    return groups
 
 
 def _same(older: RecordRun, newer: RecordRun) -> Places:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from oscillink_store.engine.candidates import (
     named_rows,
     text_matches,
 )
+from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.filters import Filter
@@ -108,8 +108,12 @@ def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
     allowed = None if query.where is None else snapshot.allowed(query.where)
     pending = None
     if query.words is not None:  # beside the scan of the vectors, on another core
-        limit = max(parameters.text_matches, query.k)
-        pending = executor.submit(text_matches, snapshot, query.words, limit, allowed)
+        limit, among = max(parameters.text_matches, query.k), allowed
+        if query.only is not None and parameters.ranking == "text":
+            # each has a score of its own, however many other anchors match better
+            limit, among = max(limit, len(query.only)), np.zeros(snapshot.slots, np.uint8)
+            among[query.only] = 1
+        pending = executor.submit(text_matches, snapshot, query.words, limit, among)
     dense = None
     if query.vector is not None:
         # rows that are given need the moments alone, not the scan
@@ -242,7 +246,7 @@ def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
             text=columns["text"][at],
             title=columns["title"][at],
             metadata={name: columns[name][at] for name in metadata},
-            payload=None if columns["payload"][at] is None else json.loads(columns["payload"][at]),
+            payload=stored_value(columns["payload"][at]),
             evidence=float(ranked.evidence[place]),
             gate=None if gates is None else float(gates[place]),
             coherence=None if settled is None else float(settled.coherence[place]),

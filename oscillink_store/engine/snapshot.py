@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine.coded import PartValues
+from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
 from oscillink_store.engine.record_view import RecordView
-from oscillink_store.errors import MissingError, QueryError
+from oscillink_store.errors import MissingError
 from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import gather
 from oscillink_store.kernels.hashing import keys_of
@@ -125,7 +125,8 @@ class Snapshot:
                 runs[name] = self.opened[entry] = run
             elif entry.path.endswith(".arrow"):
                 rows = shared.get(entry)
-                rows = self._tables[name] = open_rows(root, entry) if rows is None else rows
+                rows = _with_payloads(open_rows(root, entry)) if rows is None else rows
+                self._tables[name] = rows
                 self.opened[entry] = rows
         self.record_runs = sorted(runs)
         """The names of the runs of records, oldest first."""
@@ -344,7 +345,7 @@ class Snapshot:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         vectors = self.vectors(slots) if len(slots) else ()
         for row, vector in zip(rows, vectors, strict=True):
-            row["payload"] = None if row["payload"] is None else json.loads(row["payload"])
+            row["payload"] = stored_value(row["payload"])
             row["vector"] = vector
         return rows
 
@@ -393,17 +394,7 @@ class Snapshot:
 
         Raises:
             MissingError: an id is not in the store.
-            QueryError: an id is no text.
         """
-        for item in ids:
-            if not isinstance(item, str):
-                raise QueryError(f"id {item!r} is a {type(item).__name__}: pass ids as strings")
-            try:
-                item.encode()
-            except UnicodeEncodeError as error:
-                raise QueryError(
-                    f"an id holds a lone surrogate, which is no text: {error}"
-                ) from error
         slots = self.find_ids(ids)
         missing = np.flatnonzero(slots < 0)
         if len(missing):
@@ -431,6 +422,14 @@ class Snapshot:
             QueryError: the predicate cannot be used.
         """
         return self._masks.allowed(where)
+
+
+def _with_payloads(rows: pa.Table) -> pa.Table:
+    """Rows of a part; one that was written before there were payloads has none."""
+    if "payload" in rows.schema.names:
+        return rows
+    place = rows.schema.get_field_index("gate") + 1
+    return rows.add_column(place, "payload", pa.nulls(rows.num_rows, pa.string()))
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import pyarrow as pa
 
 from oscillink_store.embed.resolve import resolve
+from oscillink_store.engine.arguments import checked_options
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder, new_manifest, open_folder
 from oscillink_store.engine.pinned import Pinned
@@ -73,9 +74,11 @@ def connect(
         IntegrityError: the store is damaged and no whole generation is left.
         EmbedderError: the embedder is not the one that the store was filled with.
         ReadOnlyError: the store would have to be created in a folder that cannot be written.
+        QueryError: an argument is something else than it should be.
     """
     if durability not in get_args(Durability):
         raise QueryError(f"durability is {durability!r}: use 'sync', 'batch' or 'off'")
+    checked_options(fields, parameters)
     root = Path(path)
     open_folder(root, new_manifest(fields, parameters), read_only=read_only)
     return Store(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from oscillink_store.engine.arguments import checked_ids, checked_options
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.reader import Reader
 from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
@@ -64,6 +65,7 @@ class StoreWriter(Reader):
         """
         from oscillink_store.engine.ingest import ingest  # compiles kernels that search needs not
 
+        checked_options(fields)
         with self._writing("ingest"):
             report = ingest(
                 self.path,
@@ -121,6 +123,7 @@ class StoreWriter(Reader):
         """
         from oscillink_store.engine.jobs import JobOptions, run_job
 
+        checked_options(fields)
         options = JobOptions(
             name=name,
             sync=sync,
@@ -155,7 +158,7 @@ class StoreWriter(Reader):
 
         Raises:
             MissingError: an id is not in the store; nothing is deleted then.
-            QueryError: neither or both of ``ids`` and ``where`` are given, or the predicate
+            QueryError: neither or both of ``ids`` and ``where`` are given, or what is given
                 cannot be used.
             LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
         """
@@ -163,11 +166,11 @@ class StoreWriter(Reader):
 
         if (ids is None) == (where is None):
             raise QueryError("delete: pass either ids or where")
-        wanted = [ids] if isinstance(ids, str) else ids
+        wanted = None if ids is None else checked_ids(ids)
         with self._writing("delete"):
             return delete(
                 self.path,
-                None if wanted is None else list(wanted),
+                wanted,
                 where,
                 ledger=self.ledger,
                 live=self._live,
@@ -207,7 +210,7 @@ class StoreWriter(Reader):
 
         Raises:
             InputError: a row, a record or a name cannot be used; the message names it.
-            QueryError: ``delete`` cannot be used.
+            QueryError: ``delete`` or ``fields`` cannot be used.
             ConflictError: a record is not as expected; read again and repeat.
             EmbedderError, LockedError, IntegrityError, DiskError, ReadOnlyError: as for
                 :meth:`ingest`.
@@ -216,6 +219,7 @@ class StoreWriter(Reader):
         from oscillink_store.engine.record_expect import expected
         from oscillink_store.engine.write import Edits, checked_delete, write
 
+        checked_options(fields)
         edits = Edits(
             rows=None if isinstance(rows, list | tuple) and not rows else rows,
             delete=checked_delete(delete),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.embed.protocol import Embedder
+from oscillink_store.engine.arguments import checked_ids
 from oscillink_store.engine.batch import Batch, Clock, compare, report_of, silent, writing
 from oscillink_store.engine.ingest import read_source
 from oscillink_store.engine.live import Live
@@ -19,7 +20,6 @@ from oscillink_store.engine.record_change import record_change
 from oscillink_store.engine.record_edits import RecordEdits
 from oscillink_store.engine.record_expect import Expected, check_expected
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.errors import QueryError
 from oscillink_store.filters import Filter
 from oscillink_store.model import Fields, IngestReport
 from oscillink_store.storage.wal import Ledger
@@ -105,14 +105,4 @@ def checked_delete(given: Any) -> tuple[str, ...] | Filter:
     """
     if given is None or isinstance(given, Filter):
         return () if given is None else given
-    if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise QueryError(f"delete is a {type(given).__name__}: pass ids or a Filter")
-    ids = (given,) if isinstance(given, str) else tuple(given)
-    for item in ids:
-        if not isinstance(item, str):
-            raise QueryError(f"delete: id {item!r:.80} is a {type(item).__name__}: pass text")
-        try:
-            item.encode()
-        except UnicodeEncodeError as error:
-            raise QueryError("delete: an id holds a lone surrogate, which is no text") from error
-    return ids
+    return tuple(checked_ids(given, "delete", "ids or a Filter"))

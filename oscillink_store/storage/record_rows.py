@@ -116,7 +116,10 @@ def record_of(row: RecordRow) -> Record:
 
 def to_micros(time: datetime) -> int:
     """Microseconds since 1970; a time without a zone is local, as Python has it."""
-    return (time.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    try:
+        return (time.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    except (OverflowError, ValueError):  # in UTC it would be in the year 0 or 10000
+        return (time.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:

@@ -65,7 +65,7 @@ class OvertakenError(IntegrityError):
     """A table has a later version than the live one, on top of which a change would go."""
 
 
-class Table:
+class _Opened:
     """One Lance table at one version."""
 
     def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
@@ -82,14 +82,18 @@ class Table:
         """The table's Arrow schema."""
         return self._dataset.schema
 
+    def count(self) -> int:
+        """The number of rows."""
+        return int(self._dataset.count_rows())
+
+
+class Table(_Opened):
+    """A table of a store."""
+
     @property
     def dataset(self) -> lance.LanceDataset:
         """The Lance dataset itself, a pyarrow dataset, for SQL engines that scan it."""
         return self._dataset
-
-    def count(self) -> int:
-        """The number of rows."""
-        return int(self._dataset.count_rows())
 
     @property
     def fragments(self) -> list[int]:
@@ -206,26 +210,8 @@ class Table:
         return sorted(names)
 
 
-class Foreign:
+class Foreign(_Opened):
     """A Lance table of another program, such as LanceDB's, at its newest version; read alone."""
-
-    def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
-        self._path = path
-        self._dataset = dataset
-
-    @property
-    def version(self) -> int:
-        """The version this object reads."""
-        return int(self._dataset.version)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The table's Arrow schema."""
-        return self._dataset.schema
-
-    def count(self) -> int:
-        """The number of rows."""
-        return int(self._dataset.count_rows())
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """All rows in batches of at most so many.
@@ -238,7 +224,7 @@ class Foreign:
                 yield from self._dataset.to_batches(batch_size=rows)
         except (OSError, ValueError, RuntimeError) as error:
             raise IntegrityError(
-                f"{self._path} cannot be read ({plain_words(error)}): check it with its own program"
+                f"{self.path} cannot be read ({plain_words(error)}): check it with its own program"
             ) from error
 
 
