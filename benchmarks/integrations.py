@@ -6,7 +6,9 @@ One store, the same questions, in turn: ``Store.search`` and the retrievers over
 give the same ids (the exit code is 1 when they do not). Questions come with their embeddings
 ready, so that only the way through the framework is timed; callbacks and tracing are on, without
 listeners. Then searches at once: from threads, and from coroutines through LangChain, beside
-which an event loop's longest gap between two ticks of one millisecond is measured.
+which an event loop's longest gap between two ticks of one millisecond is measured. Threads share
+the interpreter's lock, and one search uses both cores for part of its time; processes share
+nothing but the pages of the store.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +123,32 @@ def per_second(call: Callable[[int], object], threads: int, count: int) -> float
         return count / (time.perf_counter() - started)
 
 
+def in_processes(
+    path: Path, processes: int, texts: list[str], vectors: dict[str, list[float]]
+) -> float:
+    """Searches a second by the lattice, of processes with the store open each."""
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Barrier(processes + 1)
+    asked = (str(path), texts, vectors, ready)
+    children = [spawn.Process(target=_child, args=asked) for _ in range(processes)]
+    for child in children:
+        child.start()
+    ready.wait()  # all have searched
+    started = time.perf_counter()
+    for child in children:
+        child.join()
+    return processes * len(texts) / (time.perf_counter() - started)
+
+
+def _child(path: str, texts: list[str], vectors: dict[str, list[float]], ready: Barrier) -> None:
+    with osc.connect(path, read_only=True) as store:
+        for text in texts[:20]:
+            store.search(text, vector=vectors[text], k=K)
+        ready.wait()
+        for text in texts:
+            store.search(text, vector=vectors[text], k=K)
+
+
 async def beside(work: Awaitable[object] | None, seconds: float = 1.0) -> float:
     """The longest gap in milliseconds between ticks of an event loop while it awaits work."""
     longest, last = 0.0, time.perf_counter()
@@ -154,6 +184,16 @@ def at_once(
                     "against one": round(rate / one, 2),
                 }
             )
+    one = in_processes(store.path, 1, texts * 5, vectors)
+    for processes in (1, 2):
+        rate = in_processes(store.path, processes, texts * 5, vectors)
+        figures.append(
+            {
+                "what": f"lattice, {processes} processes",
+                "searches a second": round(rate),
+                "against one": round(rate / one, 2),
+            }
+        )
     through = langchain.OscillinkVectorStore(Known(vectors), store=store)
 
     async def all_of_them() -> None:
