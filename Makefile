@@ -10,7 +10,7 @@ demo: .venv-demo/installed
 
 # a write beyond one of Arrow's buffers ends the run where it happens
 test: .venv/installed lint
-	ARROW_DEBUG_MEMORY_POOL=abort .venv/bin/python -m pytest -n 2 --dist worksteal
+	ARROW_DEBUG_MEMORY_POOL=abort .venv/bin/python -m pytest -n 3 --dist worksteal
 
 slow: .venv/installed
 	.venv/bin/python -m pytest -m slow
