@@ -113,14 +113,14 @@ class Sqlite:
 def measure(peer: Store | Sqlite, records: int, runs: int) -> dict[str, float]:
     step = records // 10
     filled = [
-        milliseconds(lambda s=start: peer.put(range(s, s + step)))  # type: ignore[misc]
+        milliseconds(lambda s=start: peer.put(range(s, s + step)))
         for start in range(0, records, step)
     ]
     spread = [number * 7919 % records for number in range(runs)]
 
     def median(call: Callable[[int], object], times: int = runs) -> float:
         call(spread[0])
-        return statistics.median(milliseconds(lambda n=n: call(n)) for n in spread[:times])  # type: ignore[misc]
+        return statistics.median(milliseconds(lambda n=n: call(n)) for n in spread[:times])
 
     def put_and_get(number: int) -> object:
         peer.put(range(number, number + 1))

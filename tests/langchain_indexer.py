@@ -43,9 +43,9 @@ def main() -> None:
         manager = store.record_manager("pages")
         run(manager, store, 0)
         if when == "written":
-            manager.update = kill  # type: ignore[method-assign]
+            manager.update = kill
         elif when == "deleted":
-            manager.delete_keys = partial(kill, group_ids=())  # type: ignore[method-assign]
+            manager.delete_keys = partial(kill, group_ids=())
         else:
             Countdown(Path(root).resolve(), int(when))
         for round_ in range(1, 100):

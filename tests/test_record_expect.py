@@ -143,7 +143,7 @@ def test_what_is_as_expected_is_written(kept: osc.Store) -> None:
         kept.write(put=[osc.Record(*NAME, 3)], expect=[record])
     with pytest.raises(ConflictError):
         kept.write(put=[osc.Record(*absent, 3)], expect=[absent])
-    assert [read(kept).value, kept.record(*absent).value] == [2, 1]  # type: ignore[union-attr]
+    assert [read(kept).value, kept.record(*absent).value] == [2, 1]
 
 
 def test_to_expect_alone_writes_nothing(kept: osc.Store) -> None:

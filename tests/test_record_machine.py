@@ -143,7 +143,7 @@ class RecordMachine(RuleBasedStateMachine):
         after = self.store.record(record.namespace, record.key)
         assert after is not None
         assert before is None or (before.created == after.created)
-        assert before is None or before.updated < after.updated  # type: ignore[operator]
+        assert before is None or before.updated < after.updated
         assert (after.expires is None) == (record.ttl is None)
 
     @precondition(lambda self: self.anchors)
