@@ -18,8 +18,9 @@ from oscillink_store.engine.candidates import (
 )
 from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.query import Query
+from oscillink_store.engine.ranked import NOTHING, Ranked
+from oscillink_store.engine.search_receipt import receipt_content
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.mmr import mmr
 from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
@@ -33,15 +34,8 @@ from oscillink_store.lattice.rank import (
     source_weights,
     standardize,
 )
-from oscillink_store.lattice.settle import Settled, diffuse, settle
-from oscillink_store.model import (
-    KERNEL_VERSION,
-    PARAMETER_VERSION,
-    Hit,
-    SearchResult,
-)
-from oscillink_store.receipts.content import search_content
-from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.lattice.settle import diffuse, settle
+from oscillink_store.model import Hit, SearchResult
 from oscillink_store.storage.schemas import FIXED_COLUMNS
 from oscillink_store.storage.wal import Ledger
 
@@ -53,38 +47,19 @@ Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ranked:
-    """The candidate lattice with everything that was computed on it; arrays are (n,)."""
-
-    rows: Rows
-    best: Rows
-    scores: Floats
-    evidence: Floats
-    gates: Floats | None
-    cosine: Floats | None
-    settled: Settled | None
-
-
-_NOTHING = _Ranked(
-    rows=np.empty(0, np.int64), best=np.empty(0, np.int64), scores=np.empty(0),
-    evidence=np.empty(0), gates=None, cosine=None, settled=None,
-)  # fmt: skip
-
-
 def answer(snapshot: Snapshot, query: Query, ledger: Ledger, executor: Executor) -> SearchResult:
     """Answer a query on one generation and record its receipt."""
     started = time.perf_counter()
     ranked = _rank(snapshot, query, executor)
     hits = _hits(snapshot, ranked, query.k)
-    receipt = _record(snapshot, query, ranked, hits, ledger)
+    receipt = ledger.record(receipt_content(snapshot, query, ranked, hits), label=query.label)
     return SearchResult(hits=hits, receipt=receipt, seconds=time.perf_counter() - started)
 
 
-def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
+def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> Ranked:
     parameters = query.parameters
     if len(snapshot) == 0:
-        return _NOTHING
+        return NOTHING
     found = _gather(snapshot, query, executor)
     rows = query.only if query.only is not None else found.rows()
     measured = _Evidence(snapshot, found, rows)
@@ -99,7 +74,7 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> _Ranked:
             near = near[allowed[near] == 1]
         rows = np.union1d(rows, near)
         measured = _Evidence(snapshot, found, rows)
-    return _settle(snapshot, found, rows, measured) if len(rows) else _NOTHING
+    return _settle(snapshot, found, rows, measured) if len(rows) else NOTHING
 
 
 def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
@@ -127,7 +102,7 @@ def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
     return _Found(query=query, dense=dense, text=matches, named=named, allowed=allowed)
 
 
-def _flat(found: _Found, rows: Rows, measured: _Evidence) -> _Ranked:
+def _flat(found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
     """The ranking of the candidates by themselves, without the lattice."""
     parameters = found.query.parameters
     scores = measured.total
@@ -139,9 +114,9 @@ def _flat(found: _Found, rows: Rows, measured: _Evidence) -> _Ranked:
     if parameters.ranking == "mmr":
         chosen = mmr(measured.vectors[best], scores[best], found.query.k, parameters.mmr_lambda)
         best = best[chosen]
-    return _Ranked(
+    return Ranked(
         rows=rows, best=best, scores=scores, evidence=measured.total, gates=None,
-        cosine=measured.cosine, settled=None,
+        cosine=measured.cosine, adjacency=None, settled=None,
     )  # fmt: skip
 
 
@@ -181,7 +156,7 @@ class _Evidence:
         self.total = evidence(dense, text, named, found.query.parameters)
 
 
-def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) -> _Ranked:
+def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
     query = found.query
     parameters = query.parameters
     entries = snapshot.lattice.entries(rows)
@@ -203,9 +178,9 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
         # a question of words alone is settled towards what its best source says
         psi = vectors[sources[0]]
     settled = settle(vectors, psi, gates, adjacency, parameters)
-    return _Ranked(
+    return Ranked(
         rows=rows, best=order(scores, rows), scores=scores, evidence=measured.total,
-        gates=gates, cosine=measured.cosine, settled=settled,
+        gates=gates, cosine=measured.cosine, adjacency=adjacency, settled=settled,
     )  # fmt: skip
 
 
@@ -226,7 +201,7 @@ def _faceted(snapshot: Snapshot, found: _Found, rows: Rows) -> npt.NDArray[np.bo
     return lifted
 
 
-def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
+def _hits(snapshot: Snapshot, ranked: Ranked, k: int) -> tuple[Hit, ...]:
     places = ranked.best[:k]
     if len(places) == 0:
         return ()
@@ -254,37 +229,3 @@ def _hits(snapshot: Snapshot, ranked: _Ranked, k: int) -> tuple[Hit, ...]:
         )
         for at, (rank, place) in enumerate(enumerate(places.tolist(), 1))
     )
-
-
-def _record(
-    snapshot: Snapshot, query: Query, ranked: _Ranked, hits: tuple[Hit, ...], ledger: Ledger
-) -> Receipt:
-    descending = np.sort(ranked.evidence)[::-1]
-    cosine, settled = ranked.cosine, ranked.settled
-    terms = {} if settled is None else {
-        name: energy - settled.energy_stationary[name]
-        for name, energy in settled.energy_anchors.items()
-    }  # fmt: skip
-    content = search_content(
-        generation=snapshot.generation,
-        text=query.text,
-        vector=query.vector,
-        where=query.where.text if isinstance(query.where, Filter) else query.where,
-        k=query.k,
-        parameters=query.parameters.to_dict(),
-        parameter_version=PARAMETER_VERSION,
-        kernel_version=KERNEL_VERSION,
-        candidates=snapshot.values("id", ranked.rows),
-        results=[hit.id for hit in hits],
-        scores=[hit.score for hit in hits],
-        first_evidence=float(descending[0]) if len(descending) else None,
-        fifth_evidence=float(descending[4]) if len(descending) > 4 else None,
-        best_cosine=float(cosine.max()) if cosine is not None and len(cosine) else None,
-        delta_h=None if settled is None else settled.delta_h,
-        energy=terms,
-        iterations=None if settled is None else settled.iterations,
-        residual=None if settled is None else settled.residual,
-        converged=None if settled is None else settled.converged,
-        knn_recall=snapshot.knn_recall,
-    )
-    return ledger.record(content, label=query.label)

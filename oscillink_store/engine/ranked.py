@@ -1,0 +1,41 @@
+"""What a ranking found: the candidate lattice with everything that was computed on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.lattice.graph import Adjacency
+from oscillink_store.lattice.settle import Settled
+
+__all__ = ["NOTHING", "Ranked"]
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """The candidates and what they amount to; arrays are (n,).
+
+    ``rows`` are slots, ascending; ``best`` places among them, best first. ``gates``,
+    ``adjacency`` and ``settled`` are None in rankings without the lattice, ``cosine`` when the
+    query had no vector.
+    """
+
+    rows: Rows
+    best: Rows
+    scores: Floats
+    evidence: Floats
+    gates: Floats | None
+    cosine: Floats | None
+    adjacency: Adjacency | None
+    settled: Settled | None
+
+
+NOTHING = Ranked(
+    rows=np.empty(0, np.int64), best=np.empty(0, np.int64), scores=np.empty(0),
+    evidence=np.empty(0), gates=None, cosine=None, adjacency=None, settled=None,
+)  # fmt: skip
