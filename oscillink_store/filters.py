@@ -35,6 +35,7 @@ __all__ = [
     "Not",
     "Operator",
     "Or",
+    "from_json",
     "matches",
     "test_of",
     "value_at",
@@ -219,6 +220,30 @@ class Ids(Filter):
     def to_json(self) -> Any:
         """``["ids", id, ...]``."""
         return ["ids", *self.ids]
+
+
+def from_json(value: Any) -> Filter:
+    """The filter whose :meth:`Filter.to_json` gave the value.
+
+    Raises:
+        QueryError: it is none of a filter.
+    """
+    try:
+        name, *rest = value
+        if name in _JOINED:
+            return _JOINED[name](tuple(map(from_json, rest)))
+        if name == "not":
+            (part,) = rest
+            return Not(from_json(part))
+        if name == "ids":
+            return Ids(rest)
+        path, other = rest
+        return Compare(path if isinstance(path, str) else tuple(path), name, other)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise QueryError(f"filter: {value!r:.80} is not the JSON of a filter") from error
+
+
+_JOINED: dict[object, Callable[[tuple[Filter, ...]], Filter]] = {"and": And, "or": Or}
 
 
 def matches(where: Filter, value: Mapping[str, Any], key: str | None = None) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "PARAMETER_VERSION",
     "RELATIONS",
     "RELATION_MASK",
+    "Detail",
     "Diffusion",
     "Durability",
     "Fields",
@@ -50,6 +51,7 @@ PARAMETER_VERSION = 2
 Diffusion = Literal["screened", "heat"]
 Ranking = Literal["lattice", "hybrid", "dense", "text", "mmr"]
 Durability = Literal["sync", "batch", "off"]
+Detail = Literal["light", "full"]
 
 RELATIONS: tuple[str, ...] = ("next", "mention", "link", "shared", "knn")
 """The relations by name; a relation's code in the edge arrays is its place here."""
@@ -352,13 +354,20 @@ class JobStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """What a verification read; ``problems`` is empty when everything holds."""
+    """What a verification read; ``problems`` is empty when everything holds.
+
+    Of the receipts, ``sealed`` had their mac checked with a key, ``unchecked`` carry one for
+    which no key was given, and ``unsealed`` have none.
+    """
 
     generation: int
     files: int
     bytes: int
     receipts: int
     problems: tuple[str, ...]
+    sealed: int = 0
+    unchecked: int = 0
+    unsealed: int = 0
 
     @property
     def ok(self) -> bool:

@@ -62,7 +62,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
         "manifest": path.relative_to(folder).as_posix(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    (folder / "CURRENT").write_text(json.dumps(pointer))
+    (folder / "CURRENT").write_text(json.dumps(pointer) + "\n")
 
 
 class TestFormat:

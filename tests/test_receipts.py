@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from oscillink_store.errors import InputError, IntegrityError
 from oscillink_store.receipts.chain import Head, extend, fold_seal, verify_chains
 from oscillink_store.receipts.content import ingest_content, search_content
-from oscillink_store.receipts.receipt import GENESIS, Receipt, seal, timestamp
+from oscillink_store.receipts.layout import GENESIS
+from oscillink_store.receipts.receipt import Receipt, seal, timestamp
 
 QUESTION = "who owned The Collegian?"
 
@@ -28,7 +29,11 @@ def search_example(**changes):
         "text": QUESTION,
         "vector": np.linspace(-1, 1, 8, dtype=np.float32),
         "where": "lang = 'en'",
+        "asked": None,
         "k": 3,
+        "only": False,
+        "detail": "full",
+        "state": {"candidates": "ab" * 32, "generation": "cd" * 32},
         "parameters": {"gate_weight": 4.0, "sources": 3, "diffusion": "screened"},
         "parameter_version": 1,
         "kernel_version": 1,
@@ -65,6 +70,7 @@ def ingest_example():
         parameter_version=1,
         kernel_version=1,
         knn_recall=1.0,
+        manifest="ef" * 32,
     )
 
 
@@ -111,10 +117,12 @@ def test_anyone_can_check_a_receipt_with_the_standards_alone():
     line = one().to_json()
     value = json.loads(line)
     assert rfc8785.dumps(value).decode() == line
-    stated = value.pop("hash")
+    content, stated = value.pop("content"), value.pop("hash")
+    assert hashlib.sha256(rfc8785.dumps(content)).hexdigest() == value["content_hash"]
     assert hashlib.sha256(rfc8785.dumps(value)).hexdigest() == stated
-    content_hash = hashlib.sha256(rfc8785.dumps(value["content"])).hexdigest()
-    assert content_hash == value["content_hash"]
+    signed = ("generation", "k", "kernel_version", "only", "query", "state", "where")
+    state = rfc8785.dumps({name: content[name] for name in signed})
+    assert hashlib.sha256(state).hexdigest() == content["state_sig"]
 
 
 def test_a_receipt_read_from_reformatted_json_still_verifies():
@@ -175,7 +183,8 @@ def test_accessors_and_texts():
 
 def test_an_ingest_receipt_reads_well_too():
     receipt, _ = extend(Head(), ingest_example(), writer="w1")
-    assert extend(Head(), {}, writer="w1")[0].summary().count("none") == 2
+    nothing, _ = extend(Head(), {"kind": "ingest"}, writer="w1")
+    assert nothing.summary().count("none") == 2
     assert receipt.kind == "ingest"
     assert receipt.generation == 13
     assert receipt.delta_h is None
@@ -241,7 +250,10 @@ def test_editing_a_receipt_in_memory_is_found():
         json.dumps({**json.loads(one().to_json()), "sequence": "1"}),
         json.dumps({**json.loads(one().to_json()), "sequence": True}),
         json.dumps({**json.loads(one().to_json()), "content": []}),
-        json.dumps({**json.loads(one().to_json()), "version": 2}),
+        json.dumps({**json.loads(one().to_json()), "version": 1}),
+        json.dumps({**json.loads(one().to_json()), "version": 0}),
+        json.dumps({**json.loads(one().to_json()), "payload": "whole"}),
+        json.dumps({**json.loads(one().to_json()), "must_understand": [1]}),
     ],
 )
 def test_what_is_no_receipt_is_refused(text):
@@ -265,7 +277,7 @@ def test_contents_and_labels_without_json_form_are_refused():
 
 
 def test_whole_chains_hold():
-    report = verify_chains(CHAIN, {"w1": Head(sequence=9, hash=CHAIN[-1].hash)}).require()
+    report = verify_chains(CHAIN, {"w1": [Head(sequence=9, hash=CHAIN[-1].hash)]}).require()
     assert report.ok
     assert report.receipts == 9
     assert report.heads == {"w1": Head(sequence=9, hash=CHAIN[-1].hash)}
@@ -338,7 +350,7 @@ def test_moved_entries_are_named(order):
 
 
 def test_a_chain_that_was_cut_or_forged_is_found_against_the_recorded_head():
-    head = {"w1": Head(sequence=9, hash=CHAIN[-1].hash)}
+    head = {"w1": [Head(sequence=9, hash=CHAIN[-1].hash)]}
     assert faults(CHAIN[:6]) == []
     assert faults(CHAIN[:6], head) == [(7, "missing")]
     assert faults([], head) == [(1, "missing")]
@@ -353,7 +365,7 @@ def test_a_chain_that_was_cut_or_forged_is_found_against_the_recorded_head():
 
 
 def test_growing_past_the_recorded_head_is_no_problem():
-    assert faults(CHAIN, {"w1": Head(sequence=5, hash=CHAIN[4].hash)}) == []
+    assert faults(CHAIN, {"w1": [Head(sequence=5, hash=CHAIN[4].hash)]}) == []
 
 
 def test_require_raises_the_first_problem():

@@ -234,10 +234,13 @@ class TestResults:
         assert len(heat) == 10
 
     def test_a_receipt_names_no_text(self, store: osc.Store) -> None:
-        result = store.search("word3 of a secret", where="lang = 'en'", label="mine")
+        with osc.connect(store.path, payload="minimal") as discreet:
+            result = discreet.search("word3 of a secret", where="lang = 'en'", label="mine")
         line = result.receipt.to_json()
         assert "secret" not in line
         assert "lang" not in line
+        assert result.receipt.payload == "minimal"
+        assert result.receipt.content["asked"] is None
         assert result.receipt.label == "mine"
         assert result.receipt.content["generation"] == 1
 

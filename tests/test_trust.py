@@ -168,7 +168,7 @@ def test_format_version_1_is_refused(store: osc.Store) -> None:
     path.write_bytes(content)
     pointer = {"manifest": path.relative_to(store.path).as_posix(),
                "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
-    (store.path / "CURRENT").write_text(json.dumps(pointer))
+    (store.path / "CURRENT").write_text(json.dumps(pointer) + "\n")
     before = (store.path / "CURRENT").read_bytes()
     for read_only in (True, False):
         with pytest.raises(FormatError, match=r"format version 1, .*ingest its texts into a new"):

@@ -93,7 +93,10 @@ def test_a_whole_store(store: osc.Store) -> None:
     of_files = [step for step in told if step[0] == "files"]
     assert of_files[0] == ("files", 0, report.bytes)
     assert of_files[-1] == ("files", report.bytes, report.bytes)
-    assert told[-1] == ("receipts", report.receipts, None)
+    folded = manifest.tables["receipts"].rows
+    assert [step for step in told if step[0] == "receipts"][-1] == ("receipts", folded, folded)
+    ledger = sum(path.stat().st_size for path in (store.path / "receipts").glob("*.wal"))
+    assert told[-1] == ("ledger", ledger, ledger)
 
 
 def test_every_file_is_compared(store: osc.Store) -> None:
@@ -256,7 +259,7 @@ class TestReceipts:
         (store.path / "CURRENT.new").write_text(json.dumps({
             "manifest": "manifests/0000000002.json",
             "sha256": hashlib.sha256(content).hexdigest(),
-        }))  # fmt: skip
+        }) + "\n")  # fmt: skip
         (store.path / "CURRENT.new").replace(store.path / "CURRENT")
         problems = store.verify().problems
         assert any("does not hold the receipts that were folded" in problem for problem in problems)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast, get_args
 
 from oscillink_store.errors import QueryError
-from oscillink_store.model import Fields, Parameters
+from oscillink_store.model import Detail, Fields, Parameters
 
-__all__ = ["checked_ids", "checked_options"]
+__all__ = ["checked_detail", "checked_ids", "checked_options"]
+
+
+def checked_detail(given: object) -> Detail:
+    """A receipt's level of detail.
+
+    Raises:
+        QueryError: there is none of that name.
+    """
+    if given not in get_args(Detail):
+        raise QueryError(f"detail is {given!r:.80}: use 'light' or 'full'")
+    return cast("Detail", given)
 
 
 def checked_options(fields: object = None, parameters: object = None) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.engine.arguments import checked_detail
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import QueryError
 from oscillink_store.filters import Filter
-from oscillink_store.model import Parameters
+from oscillink_store.model import Detail, Parameters
+from oscillink_store.receipts.receipt import Payload
 
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
@@ -36,6 +38,8 @@ def build_query(
     where: str | Filter | None,
     label: str | None,
     parameters: Parameters,
+    detail: Detail,
+    payload: Payload,
     only: npt.NDArray[np.int64] | None = None,
 ) -> Query:
     """Check the arguments and embed the text when nothing else gives a vector.
@@ -78,8 +82,9 @@ def build_query(
             "embedder"
         )
     return Query(
-        text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters, only=only
-    )
+        text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters,
+        only=only, detail=checked_detail(detail), payload=payload,
+    )  # fmt: skip
 
 
 def _check_text(text: str) -> None:

@@ -216,13 +216,12 @@ class Writer:
         manifest = commit(
             self.root,
             self.snapshot.manifest,
-            chain(changes, [fold.change] if fold else []),
+            chain(changes, [fold.change]),
             before_swap,
             clean=self._clean,
         )
         self._clean = True
-        if fold is not None:
-            fold.finish()
+        fold.finish(self.root)
         self.snapshot = Snapshot(self.root, manifest, self.snapshot)
         self._live.committed(self.snapshot)
         return manifest
@@ -319,4 +318,5 @@ def _content(manifest: Manifest, batch: Batch) -> dict[str, Any]:
         parameter_version=PARAMETER_VERSION,
         kernel_version=KERNEL_VERSION,
         knn_recall=manifest.statistics["knn"]["recall"],
+        manifest=manifest.sha256,
     )

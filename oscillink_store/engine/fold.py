@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from oscillink_store.engine.snapshot import RECEIPTS, Snapshot
 from oscillink_store.errors import IntegrityError, OscillinkError
-from oscillink_store.receipts.chain import Head, fold_seal
-from oscillink_store.receipts.receipt import GENESIS, Receipt
+from oscillink_store.receipts.chain import Head, fold_seal, verify_chains
+from oscillink_store.receipts.key import Keys
+from oscillink_store.receipts.layout import GENESIS
+from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage.commit import Change
+from oscillink_store.storage.head_file import (
+    head_files,
+    head_path,
+    read_head,
+    remove_head,
+    writer_of,
+)
 from oscillink_store.storage.manifest import Manifest
 from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, to_arrow
 from oscillink_store.storage.tables import TableChange
-from oscillink_store.storage.wal import (
+from oscillink_store.storage.wal_files import (
     WalContents,
     dead_wals,
+    is_alive,
     pending_receipts,
     remove_wal,
     wal_files,
 )
 
-__all__ = ["Fold", "all_receipts", "beyond", "folded_heads", "prepare_fold"]
+__all__ = ["Fold", "all_receipts", "beyond", "folded_heads", "known_heads", "prepare_fold"]
 
 # Folding adds a fragment to receipts.lance, so small leftovers wait for company.
 _LEAST_RECEIPTS = 256
@@ -34,12 +47,12 @@ _LEAST_FILES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """Receipts to commit, and the files that may go once they are committed."""
+    """What a commit does to the ledger, and the files that may go once it is done."""
 
     change: Change
     files: tuple[WalContents, ...]
 
-    def finish(self) -> None:
+    def finish(self, root: Path) -> None:
         """Remove the folded files; call it after the commit.
 
         A file that cannot be removed is skipped by its sequence numbers until it can.
@@ -47,6 +60,10 @@ class Fold:
         for contents in self.files:
             with suppress(OscillinkError):
                 remove_wal(contents)
+        writers = {contents.writer for contents in self.files}
+        for writer in writers - {writer_of(path) for path in wal_files(root / "receipts")}:
+            with suppress(OscillinkError, OSError):
+                remove_head(head_path(root / "receipts", writer))
 
 
 def folded_heads(manifest: Manifest) -> dict[str, Head]:
@@ -54,36 +71,72 @@ def folded_heads(manifest: Manifest) -> dict[str, Head]:
     return {writer: Head(**head) for writer, head in manifest.receipts.get("heads", {}).items()}
 
 
-def prepare_fold(root: Path, manifest: Manifest) -> Fold | None:
-    """What to fold along with the next commit, or None when it is not worth it yet.
+def known_heads(root: Path, keys: Keys | None = None) -> tuple[dict[str, Head], list[str]]:
+    """What the head files name, by writer, and what is wrong with any of them."""
+    heads: dict[str, Head] = {}
+    problems: list[str] = []
+    for path in head_files(root / "receipts"):
+        with suppress(FileNotFoundError):  # folded and removed meanwhile
+            head, problem = read_head(path, keys)
+            if head is not None:
+                heads[writer_of(path)] = head
+            problems += [problem] if problem else []
+    return heads, problems
 
-    Writers whose files were tampered with keep all of them, for a verification to tell.
+
+def checkpoint(folded: Mapping[str, Head], heads: Mapping[str, Head]) -> dict[str, Any]:
+    """What a manifest records of the chains that are not folded as far as they are synced."""
+    return {
+        writer: asdict(head)
+        for writer, head in sorted(heads.items())
+        if head.sequence > folded.get(writer, Head()).sequence
+    }
+
+
+def prepare_fold(root: Path, manifest: Manifest) -> Fold:
+    """What becomes of the ledger with the next commit: a checkpoint, and receipts that fold.
+
+    Receipts are folded when that is worth it. Writers whose files were tampered with, or cut,
+    keep all of them, for a verification to tell.
     """
-    dead = list(dead_wals(root / "receipts"))
+    directory = root / "receipts"
+    heads, _ = known_heads(root)
+    folded = folded_heads(manifest)
+    seal = manifest.receipts.get("seal", GENESIS)
+    fresh, files = _foldable(directory, folded, heads)
+    tables = {}
+    if files:
+        # The seal pins all that was folded; a head is of use as long as its writer has files.
+        present = {writer_of(path) for path in (*wal_files(directory), *head_files(directory))}
+        folded = {writer: head for writer, head in folded.items() if writer in present}
+        for receipt in fresh:
+            folded[receipt.writer] = Head(sequence=receipt.sequence, hash=receipt.hash)
+        seal = fold_seal(seal, (receipt.hash for receipt in fresh))
+        tables[RECEIPTS] = TableChange(rows=to_arrow(fresh))
+    recorded = {
+        "seal": seal,
+        "heads": {writer: asdict(head) for writer, head in folded.items()},
+        "checkpoint": checkpoint(folded, heads),
+    }
+    change = Change(tables=tables, manifest={"receipts": recorded})
+    return Fold(change=change, files=tuple(files))
+
+
+def _foldable(
+    directory: Path, folded: Mapping[str, Head], heads: Mapping[str, Head]
+) -> tuple[list[Receipt], list[WalContents]]:
+    dead = list(dead_wals(directory))
     if len(dead) < _LEAST_FILES and sum(len(wal.receipts) for wal in dead) < _LEAST_RECEIPTS:
-        return None
-    tampered = {_writer(wal.path) for wal in dead if not _is_whole(wal)}
-    dead = [wal for wal in dead if _writer(wal.path) not in tampered]
-    heads = folded_heads(manifest)
-    fresh = beyond(heads, (receipt for wal in dead for receipt in wal.receipts))
-    if not dead:
-        return None
-    # The seal pins all that was folded; a head is of use as long as its writer has files.
-    present = {_writer(path) for path in wal_files(root / "receipts")}
-    heads = {writer: head for writer, head in heads.items() if writer in present}
-    for receipt in fresh:
-        heads[receipt.writer] = Head(sequence=receipt.sequence, hash=receipt.hash)
-    seal = fold_seal(manifest.receipts.get("seal", GENESIS), (receipt.hash for receipt in fresh))
-    kept = {writer: asdict(head) for writer, head in heads.items()}
-    change = Change(
-        tables={RECEIPTS: TableChange(rows=to_arrow(fresh))},
-        manifest={"receipts": {"seal": seal, "heads": kept}},
-    )
-    return Fold(change=change, files=tuple(dead))
-
-
-def _writer(path: Path) -> str:
-    return path.name.partition(".")[0]
+        return [], []
+    fresh: list[Receipt] = []
+    files: list[WalContents] = []
+    for writer, wals in groupby(dead, attrgetter("writer")):
+        mine = list(wals)
+        new = beyond(folded, (receipt for wal in mine for receipt in wal.receipts))
+        if _is_whole(directory, writer, mine, new, folded.get(writer, Head()), heads):
+            fresh += new
+            files += mine
+    return fresh, files
 
 
 def beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Receipt]:
@@ -95,10 +148,26 @@ def beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Recei
     ]
 
 
-def _is_whole(wal: WalContents) -> bool:
-    return not wal.problems and all(
-        _is_genuine(receipt) and receipt.writer == _writer(wal.path) for receipt in wal.receipts
-    )
+def _is_whole(
+    directory: Path,
+    writer: str,
+    files: Sequence[WalContents],
+    receipts: Sequence[Receipt],
+    after: Head,
+    heads: Mapping[str, Head],
+) -> bool:
+    """Whether the files of a writer hold what it wrote, all of it if it has ended."""
+    if any(wal.problems for wal in files):
+        return False
+    sealed = any(receipt.version != 1 for receipt in receipts)
+    if sealed and writer not in heads:
+        return False
+    known = {writer: [heads[writer]]} if sealed else {}
+    if sealed and heads[writer].sequence > (receipts[-1].sequence if receipts else after.sequence):
+        if not is_alive(head_path(directory, writer)):
+            return False
+        known = {}  # what it says of is in a file that is not folded yet
+    return verify_chains(receipts, known, after={writer: after}).ok
 
 
 def _is_genuine(receipt: Receipt) -> bool:

@@ -21,7 +21,10 @@ class Pinned(Reader):
     """A generation that stays as it is; made by ``Store.snapshot``."""
 
     def __init__(self, store: Reader, generation: int | None, *, read_only: bool) -> None:
-        super().__init__(store.path, store.ledger, store.executor, store.parameters)
+        super().__init__(
+            store.path, store.ledger, store.executor, store.parameters,
+            detail=store.detail, payload=store.payload,
+        )  # fmt: skip
         self._store = store
         self._pin: AbstractContextManager[None] | None = None
         snapshot, wanted = self._taken(generation, read_only=read_only)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.filters import Filter
-from oscillink_store.model import Parameters
+from oscillink_store.model import Detail, Parameters
+from oscillink_store.receipts.receipt import Payload
 
 __all__ = ["Query"]
 
@@ -25,6 +26,8 @@ class Query:
     parameters: Parameters
     only: npt.NDArray[np.int64] | None = None
     """Rank exactly these rows (sorted, unique) instead of gathering candidates."""
+    detail: Detail = "full"
+    payload: Payload = "extended"
 
     @property
     def words(self) -> str | None:

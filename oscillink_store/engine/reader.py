@@ -21,7 +21,8 @@ from oscillink_store.engine.record_reader import RecordReader
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import ClosedError, IntegrityError, QueryError
 from oscillink_store.filters import Filter
-from oscillink_store.model import Parameters, Ranking, SearchResult
+from oscillink_store.model import Detail, Parameters, Ranking, SearchResult
+from oscillink_store.receipts.receipt import Payload
 from oscillink_store.storage.schemas import RESERVED_COLUMNS, anchors_schema
 from oscillink_store.storage.wal import Ledger
 
@@ -37,10 +38,19 @@ class Reader(RecordReader):
     """Searches and reads one generation after another, as :meth:`current` gives them."""
 
     def __init__(
-        self, path: Path, ledger: Ledger, executor: Executor, parameters: Parameters
+        self,
+        path: Path,
+        ledger: Ledger,
+        executor: Executor,
+        parameters: Parameters,
+        *,
+        detail: Detail,
+        payload: Payload,
     ) -> None:
         self.path = path
         self.parameters = parameters
+        self.detail = detail
+        self.payload = payload
         self.ledger = ledger
         self.executor = executor
         self._closed = False
@@ -90,6 +100,7 @@ class Reader(RecordReader):
         ranking: Ranking | None = None,
         label: str | None = None,
         parameters: Parameters | None = None,
+        detail: Detail | None = None,
     ) -> SearchResult:
         """The ranked coherent set for a question, with its receipt.
 
@@ -106,6 +117,8 @@ class Reader(RecordReader):
                 relevance among the most similar); unless told otherwise what ``parameters`` say.
             label: A note of yours, kept in the receipt.
             parameters: Ranking constants for this search, in place of the store's.
+            detail: ``"full"`` or ``"light"``: how much the receipt says, when not as the store
+                was opened.
 
         Raises:
             QueryError: an argument cannot be used.
@@ -120,7 +133,8 @@ class Reader(RecordReader):
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
                 snapshot, self.embedder_for(snapshot), text, vector, k=k, where=where,
-                label=label, parameters=constants,
+                label=label, parameters=constants, detail=detail or self.detail,
+                payload=self.payload,
             )  # fmt: skip
             return answer(snapshot, query, self.ledger, self.executor)
 
@@ -148,7 +162,7 @@ class Reader(RecordReader):
         def run(snapshot: Snapshot) -> SearchResult:
             query = build_query(
                 snapshot, self.embedder_for(snapshot), text, vector, k=k, where=None,
-                label=label, parameters=self.parameters,
+                label=label, parameters=self.parameters, detail=self.detail, payload=self.payload,
                 only=np.unique(snapshot.slots_of_ids(wanted)),
             )  # fmt: skip
             return answer(snapshot, query, self.ledger, self.executor)

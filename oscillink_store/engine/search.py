@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ from oscillink_store.model import Hit, SearchResult
 from oscillink_store.storage.schemas import FIXED_COLUMNS
 from oscillink_store.storage.wal import Ledger
 
-__all__ = ["answer"]
+__all__ = ["answer", "found"]
 
 _NOT_SHOWN = {"sequence", "position", "links", "gate", "digest"}
 
@@ -50,10 +51,19 @@ Rows = npt.NDArray[np.int64]
 def answer(snapshot: Snapshot, query: Query, ledger: Ledger, executor: Executor) -> SearchResult:
     """Answer a query on one generation and record its receipt."""
     started = time.perf_counter()
+    hits, content = found(snapshot, query, executor)
+    seconds = time.perf_counter() - started
+    receipt = ledger.record(content, label=query.label, payload=query.payload, seconds=seconds)
+    return SearchResult(hits=hits, receipt=receipt, seconds=time.perf_counter() - started)
+
+
+def found(
+    snapshot: Snapshot, query: Query, executor: Executor
+) -> tuple[tuple[Hit, ...], dict[str, Any]]:
+    """The hits of a query, and what its receipt says; the same at every call."""
     ranked = _rank(snapshot, query, executor)
     hits = _hits(snapshot, ranked, query.k)
-    receipt = ledger.record(receipt_content(snapshot, query, ranked, hits), label=query.label)
-    return SearchResult(hits=hits, receipt=receipt, seconds=time.perf_counter() - started)
+    return hits, receipt_content(snapshot, query, ranked, hits)
 
 
 def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> Ranked:

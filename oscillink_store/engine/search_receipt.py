@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,15 @@ from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import Ranked
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.filters import Filter
-from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Hit
-from oscillink_store.receipts.content import search_content
+from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Hit, Parameters
+from oscillink_store.receipts.canonical import digest
+from oscillink_store.receipts.content import asked_of, search_content
+from oscillink_store.receipts.state import arrays_digest, candidates_digest
 
 __all__ = ["receipt_content"]
+
+# What is longer is told by its digest alone: a receipt is no place for whole documents.
+_LONGEST = 1 << 16
 
 
 def receipt_content(
@@ -26,16 +32,21 @@ def receipt_content(
         name: energy - settled.energy_stationary[name]
         for name, energy in settled.energy_anchors.items()
     }  # fmt: skip
+    candidates = snapshot.values("id", ranked.rows)
     return search_content(
         generation=snapshot.generation,
         text=query.text,
         vector=query.vector,
         where=query.where.text if isinstance(query.where, Filter) else query.where,
+        asked=_asked(query) if query.payload == "extended" else None,
         k=query.k,
+        only=query.only is not None,
+        detail=query.detail,
         parameters=query.parameters.to_dict(),
         parameter_version=PARAMETER_VERSION,
         kernel_version=KERNEL_VERSION,
-        candidates=snapshot.values("id", ranked.rows),
+        state=_state(snapshot, query.parameters, ranked, candidates),
+        candidates=candidates,
         results=[hit.id for hit in hits],
         scores=[hit.score for hit in hits],
         first_evidence=float(descending[0]) if len(descending) else None,
@@ -48,3 +59,34 @@ def receipt_content(
         converged=None if settled is None else settled.converged,
         knn_recall=snapshot.knn_recall,
     )
+
+
+def _state(
+    snapshot: Snapshot, parameters: Parameters, ranked: Ranked, candidates: list[str]
+) -> dict[str, str]:
+    """Digests of what determined the answer, besides the question."""
+    rows = ranked.rows
+    return {
+        "candidates": candidates_digest(candidates, snapshot.values("digest", rows)),
+        "edges": arrays_digest(*(ranked.adjacency or ())),
+        "gates": arrays_digest(snapshot.gates[rows] if len(rows) else np.empty(0, np.float32)),
+        "generation": snapshot.digest,
+        "parameters": _parameters_digest(parameters),
+    }
+
+
+@lru_cache(maxsize=64)
+def _parameters_digest(parameters: Parameters) -> str:
+    return digest(parameters.to_dict())
+
+
+def _asked(query: Query) -> dict[str, Any]:
+    where: dict[str, str] | None = None
+    if isinstance(query.where, Filter):
+        where = {"filter": query.where.text}
+    elif query.where is not None:
+        where = {"sql": query.where}
+    if where is not None and any(len(text) > _LONGEST for text in where.values()):
+        where = None
+    text = query.text if query.text is not None and len(query.text) <= _LONGEST else None
+    return asked_of(text, query.vector, where)

@@ -29,6 +29,7 @@ from oscillink_store.lattice.keyindex import find
 from oscillink_store.lattice.postings import TextStatistics
 from oscillink_store.lattice.records import Records, merge_runs
 from oscillink_store.model import Fields, Parameters
+from oscillink_store.receipts.canonical import digest
 from oscillink_store.storage.manifest import FileEntry, Manifest
 from oscillink_store.storage.record_rows import is_record_run
 from oscillink_store.storage.schemas import RESERVED_COLUMNS, conform
@@ -158,6 +159,11 @@ class Snapshot:
     def generation(self) -> int:
         """The generation's number."""
         return self.manifest.generation
+
+    @cached_property
+    def digest(self) -> str:
+        """What the segments hold, from which every answer comes: equal in equal generations."""
+        return digest({name: entry.sha256 for name, entry in self.manifest.segments.items()})
 
     @cached_property
     def fields(self) -> Fields:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import pyarrow as pa
 
 from oscillink_store.embed.resolve import resolve
-from oscillink_store.engine.arguments import checked_options
+from oscillink_store.engine.arguments import checked_detail, checked_options
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.opening import matching_embedder, new_manifest, open_folder
 from oscillink_store.engine.pinned import Pinned
@@ -20,17 +20,22 @@ from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.store_writer import Progress, StoreWriter
 from oscillink_store.errors import ClosedError, MissingError, QueryError
 from oscillink_store.model import (
+    Detail,
     Durability,
     Fields,
     JobStatus,
     Parameters,
 )
+from oscillink_store.receipts.key import Key, keys_by_id
+from oscillink_store.receipts.receipt import Payload
 from oscillink_store.storage import retention
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import read_manifest
 from oscillink_store.storage.wal import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.model import VerifyReport
 
@@ -45,6 +50,9 @@ def connect(
     parameters: Parameters | None = None,
     read_only: bool = False,
     durability: Durability = "batch",
+    detail: Detail = "full",
+    payload: Payload = "extended",
+    key: Key | str | os.PathLike[str] | None = None,
     lock_timeout: float = 10.0,
 ) -> Store:
     """Open a store, or create it when the path does not exist or is an empty folder.
@@ -62,6 +70,12 @@ def connect(
         durability: When a receipt counts as written: ``"sync"`` after its own fdatasync,
             ``"batch"`` at once for a killed process and within about a second for a power
             cut, ``"off"`` never.
+        detail: How much a search finds out for its receipt: ``"full"`` with the candidates'
+            ids, coherence, null points and contested twins, ``"light"`` without.
+        payload: Whether receipts keep the question itself (text, embedding, filter), so that
+            they can be replayed by themselves (``"extended"``), or its digests alone
+            (``"minimal"``).
+        key: A key, or the file of one, that seals this process's receipts with HMAC-SHA256.
         lock_timeout: Seconds that a write waits for another writer.
 
     When files of the live generation are damaged, the newest whole one is opened with an
@@ -74,10 +88,14 @@ def connect(
         IntegrityError: the store is damaged and no whole generation is left.
         EmbedderError: the embedder is not the one that the store was filled with.
         ReadOnlyError: the store would have to be created in a folder that cannot be written.
+        InputError: the file of the key holds none.
         QueryError: an argument is something else than it should be.
     """
     if durability not in get_args(Durability):
         raise QueryError(f"durability is {durability!r}: use 'sync', 'batch' or 'off'")
+    checked_detail(detail)
+    if payload not in get_args(Payload):
+        raise QueryError(f"payload is {payload!r}: use 'minimal' or 'extended'")
     checked_options(fields, parameters)
     root = Path(path)
     open_folder(root, new_manifest(fields, parameters), read_only=read_only)
@@ -88,6 +106,9 @@ def connect(
         parameters=parameters,
         read_only=read_only,
         durability=durability,
+        detail=detail,
+        payload=payload,
+        key=key if key is None or isinstance(key, Key) else Key.from_file(key),
         lock_timeout=lock_timeout,
     )
 
@@ -107,16 +128,21 @@ class Store(StoreWriter):
         parameters: Parameters | None,
         read_only: bool,
         durability: Durability,
+        detail: Detail,
+        payload: Payload,
+        key: Key | None,
         lock_timeout: float,
     ) -> None:
         self.read_only = read_only
+        self._key = key
         self._lock_timeout = lock_timeout
         self._ingesting = threading.RLock()
         self._live = Live(root)
         snapshot = self._live.last
-        ledger = Ledger(root / "receipts", durability="off" if read_only else durability)
+        ledger = Ledger(root / "receipts", durability="off" if read_only else durability, key=key)
         executor = ThreadPoolExecutor(2, thread_name_prefix="oscillink-fulltext")
-        super().__init__(root, ledger, executor, parameters or snapshot.parameters)
+        constants = parameters or snapshot.parameters
+        super().__init__(root, ledger, executor, constants, detail=detail, payload=payload)
         # the process may end without close(): the last receipts are synced all the same
         self._finalizer = weakref.finalize(self, _release, ledger, executor)
         self._embedder = None if embedder is None else resolve(embedder)
@@ -236,16 +262,28 @@ class Store(StoreWriter):
 
         return all_receipts(self.path, self.current)
 
-    def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Check every checksum of the live generation and every chain of receipts.
+    def verify(
+        self,
+        progress: Progress | None = None,
+        *,
+        keys: Iterable[Key | str | os.PathLike[str]] | None = None,
+    ) -> VerifyReport:
+        """Check every checksum of the live generation, every manifest and chain of receipts.
+
+        Args:
+            progress: Called with (stage, done, total or None).
+            keys: Keys, or files of keys, to check the macs of receipts with; unless told
+                otherwise the one that the store was opened with.
 
         Raises:
             IntegrityError: the manifest itself is damaged; all else is told in the report.
+            InputError: a file holds no key.
         """
         from oscillink_store.engine.verify import verify
 
         self.current()  # a closed store answers nothing
-        return verify(self.path, progress)
+        given = ([self._key] if self._key else []) if keys is None else list(keys)
+        return verify(self.path, progress, keys_by_id(*given) or None)
 
 
 class _Matched(NamedTuple):

@@ -13,14 +13,28 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 from oscillink_store.errors import IntegrityError
-from oscillink_store.receipts.receipt import GENESIS, Receipt, seal, timestamp
+from oscillink_store.receipts.entry import Entry, entry_of
+from oscillink_store.receipts.layout import GENESIS
+from oscillink_store.receipts.receipt import Payload, Receipt, seal, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["ChainProblem", "ChainReport", "Head", "extend", "fold_seal", "verify_chains"]
+    from oscillink_store.receipts.key import Key, Keys
 
-Fault = Literal["edited", "missing", "moved", "repeated", "unlinked", "replaced"]
+__all__ = [
+    "ChainProblem",
+    "ChainReport",
+    "Chains",
+    "Head",
+    "extend",
+    "fold_seal",
+    "verify_chains",
+]
+
+Fault = Literal[
+    "edited", "forged", "unsealed", "missing", "moved", "repeated", "unlinked", "replaced"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +60,18 @@ class ChainProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class ChainReport:
-    """What a verification read: how many receipts, the head of each writer, the problems."""
+    """What a verification read: how many receipts, the head of each writer, the problems.
+
+    ``sealed`` counts the receipts whose mac was checked, ``unchecked`` those that carry one for
+    which no key was given, ``unsealed`` those without.
+    """
 
     receipts: int
     heads: Mapping[str, Head]
     problems: tuple[ChainProblem, ...]
+    sealed: int = 0
+    unchecked: int = 0
+    unsealed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -72,11 +93,15 @@ def extend(
     writer: str,
     label: str | None = None,
     time: str | None = None,
+    payload: Payload = "minimal",
+    seconds: float | None = None,
+    key: Key | None = None,
 ) -> tuple[Receipt, bytes]:
     """Seal a content into the entry after ``head``; returns the receipt and its line.
 
     ``time`` is as :func:`~oscillink_store.receipts.receipt.timestamp` writes it, now by
-    default. Raises InputError when the content or the label has no JSON form.
+    default; a ``key`` gives the entry its mac. Raises InputError when the content or the label
+    has no JSON form.
     """
     return seal(
         content,
@@ -85,6 +110,9 @@ def extend(
         previous=head.hash,
         time=timestamp() if time is None else time,
         label=label,
+        payload=payload,
+        seconds=seconds,
+        key=key,
     )
 
 
@@ -102,75 +130,115 @@ def fold_seal(previous: str, hashes: Iterable[str]) -> str:
 
 
 def verify_chains(
-    receipts: Iterable[Receipt],
-    known: Mapping[str, Head] | None = None,
+    receipts: Iterable[Receipt | bytes],
+    known: Mapping[str, Sequence[Head]] | None = None,
     *,
     after: Mapping[str, Head] | None = None,
+    keys: Keys | None = None,
 ) -> ChainReport:
     """Verify every receipt and every writer's chain in one pass, in constant memory per writer.
 
-    The entries of one writer must come in ascending order; writers may alternate. ``known``
-    are heads recorded elsewhere: the chain of each must reach at least that entry, with that
-    hash. ``after`` says where the chains begin when their first entries are kept elsewhere.
+    Receipts may be their lines. The entries of one writer must come in ascending order; writers
+    may alternate. ``known`` are heads recorded elsewhere: each chain must reach all of them,
+    with their hashes. ``after`` says where the chains begin when their first entries are kept
+    elsewhere. With ``keys``, macs are checked, and a chain that was sealed once must stay so.
     """
-    chains = {writer: _Chain(writer, head) for writer, head in (after or {}).items()}
-    known = known or {}
-    count = 0
+    chains = Chains(known or {}, after or {}, keys)
     for receipt in receipts:
-        count += 1
-        chain = chains.get(receipt.writer)
+        chains.add(entry_of(receipt, keys))
+    return chains.report()
+
+
+class Chains:
+    """The chains of all writers while their entries stream by."""
+
+    def __init__(
+        self,
+        known: Mapping[str, Sequence[Head]],
+        after: Mapping[str, Head],
+        keys: Keys | None,
+    ) -> None:
+        self._known = known
+        self._keys = keys
+        self._chains = {writer: _Chain(writer, head) for writer, head in after.items()}
+        self.receipts = 0
+        self._sealed = self._unsealed = 0
+
+    def add(self, entry: Entry) -> None:
+        """Take the next entry of its writer."""
+        self.receipts += 1
+        self._sealed += entry.key_id is not None
+        self._unsealed += entry.key_id is None
+        chain = self._chains.get(entry.writer)
         if chain is None:
-            chain = chains[receipt.writer] = _Chain(receipt.writer, Head())
-        chain.add(receipt, known.get(receipt.writer))
-    for writer, head in known.items():
-        chain = chains.setdefault(writer, _Chain(writer, Head()))
-        chain.close(head)
-    return ChainReport(
-        receipts=count,
-        heads={writer: chain.head for writer, chain in chains.items()},
-        problems=tuple(problem for chain in chains.values() for problem in chain.problems()),
-    )
+            chain = self._chains[entry.writer] = _Chain(entry.writer, Head())
+        chain.add(entry, self._known.get(entry.writer, ()), strict=self._keys is not None)
+
+    def report(self) -> ChainReport:
+        """What was found once all entries have come."""
+        for writer, heads in self._known.items():
+            chain = self._chains.setdefault(writer, _Chain(writer, Head()))
+            chain.close(max(head.sequence for head in heads))
+        return ChainReport(
+            receipts=self.receipts,
+            heads={writer: chain.head for writer, chain in self._chains.items()},
+            problems=tuple(
+                problem for chain in self._chains.values() for problem in chain.problems()
+            ),
+            sealed=self._sealed if self._keys else 0,
+            unchecked=0 if self._keys else self._sealed,
+            unsealed=self._unsealed,
+        )
 
 
 class _Chain:
     """The state of one writer's chain while its entries stream by."""
+
+    __slots__ = ("_found", "_gaps", "_sealed", "head", "writer")
 
     def __init__(self, writer: str, head: Head) -> None:
         self.writer = writer
         self.head = head
         self._found: list[ChainProblem] = []
         self._gaps: list[tuple[int, int]] = []  # first and last missing sequence
+        self._sealed = False
 
-    def add(self, receipt: Receipt, known: Head | None) -> None:
-        try:
-            receipt.verify()
-        except IntegrityError as error:
-            self._note(receipt.sequence, "edited", str(error))
-        if known is not None and receipt.sequence == known.sequence and receipt.hash != known.hash:
+    def add(self, entry: Entry, known: Sequence[Head], *, strict: bool) -> None:
+        if entry.problem is not None:
+            self._note(entry.sequence, entry.fault, entry.problem)
+        for head in known:
+            if entry.sequence == head.sequence and entry.hash != head.hash:
+                self._note(
+                    entry.sequence,
+                    "replaced",
+                    f"{self._entry(entry.sequence)} is not the one that the store recorded as "
+                    f"{head.hash[:16]}",
+                )
+        if strict and self._sealed and entry.key_id is None:
             self._note(
-                receipt.sequence,
-                "replaced",
-                f"{self._entry(receipt.sequence)} is not the one that the store recorded as "
-                f"{known.hash[:16]}",
+                entry.sequence,
+                "unsealed",
+                f"{self._entry(entry.sequence)} has no mac, unlike those before it",
             )
+        self._sealed |= entry.key_id is not None
         expected = self.head.sequence + 1
-        if receipt.sequence < expected:
-            self._late(receipt)
+        if entry.sequence < expected:
+            self._late(entry.sequence)
             return
-        if receipt.sequence > expected:
-            self._gaps.append((expected, receipt.sequence - 1))
-        elif receipt.previous != self.head.hash:
+        if entry.sequence > expected:
+            self._gaps.append((expected, entry.sequence - 1))
+        elif entry.previous != self.head.hash:
             self._note(
-                receipt.sequence,
+                entry.sequence,
                 "unlinked",
-                f"{self._entry(receipt.sequence)} does not continue the entry before it: one of "
+                f"{self._entry(entry.sequence)} does not continue the entry before it: one of "
                 "the two was replaced or inserted",
             )
-        self.head = Head(sequence=receipt.sequence, hash=receipt.hash)
+        self.head = Head(sequence=entry.sequence, hash=entry.hash)
 
-    def close(self, known: Head) -> None:
-        if self.head.sequence < known.sequence:
-            self._gaps.append((self.head.sequence + 1, known.sequence))
+    def close(self, last: int) -> None:
+        if self.head.sequence < last:
+            self._gaps.append((self.head.sequence + 1, last))
 
     def problems(self) -> list[ChainProblem]:
         missing = [
@@ -184,8 +252,7 @@ class _Chain:
         ]
         return sorted(self._found + missing, key=lambda problem: problem.sequence)
 
-    def _late(self, receipt: Receipt) -> None:
-        number = receipt.sequence
+    def _late(self, number: int) -> None:
         for place, (first, last) in enumerate(self._gaps):
             if first <= number <= last:
                 rest = [(first, number - 1), (number + 1, last)]

@@ -1,20 +1,24 @@
 """What a receipt says about a search and about an ingest: the members of its content.
 
-Texts, queries and predicates enter as digests only.
+Texts enter as digests; the question too, unless the receipt is an extended one.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from oscillink_store.receipts.canonical import text_digest, vector_digest
+from oscillink_store.receipts.state import state_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
-__all__ = ["ingest_content", "search_content"]
+__all__ = ["asked_of", "ingest_content", "search_content"]
 
 
 def search_content(
@@ -23,10 +27,14 @@ def search_content(
     text: str | None,
     vector: ArrayLike | None,
     where: str | None,
+    asked: Mapping[str, Any] | None,
     k: int,
+    only: bool,
+    detail: str,
     parameters: Mapping[str, Any],
     parameter_version: int,
     kernel_version: int,
+    state: Mapping[str, str],
     candidates: Sequence[str],
     results: Sequence[str],
     scores: Sequence[float],
@@ -42,14 +50,18 @@ def search_content(
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
 
-    ``candidates`` are the ids that the lattice was solved over, ``results`` and ``scores``
-    the hits, best first. ``energy`` holds the terms of ΔH by name, ``residual`` is relative.
+    ``candidates`` are the ids that the lattice was solved over, left out of a receipt of
+    ``detail`` "light"; ``results`` and ``scores`` the hits, best first. ``only`` says that the
+    candidates were given. ``energy`` holds the terms of ΔH by name, ``residual`` is relative.
     What was not measured is None: ΔH and the solver's figures when nothing was settled, an
     evidence or a cosine when there is none. ``vector`` is the float32 query vector as it was
     used, of shape (D,). ``knn_recall`` is the audited recall of the lattice's nearest
     neighbours, 1 where they are exact.
+
+    ``asked`` is the question itself, of :func:`asked_of`, or None where digests are to be all
+    that is kept of it. ``state`` are the digests of :mod:`oscillink_store.receipts.state`.
     """
-    return {
+    content = {
         "kind": "search",
         "generation": generation,
         "query": {
@@ -57,11 +69,16 @@ def search_content(
             "vector": None if vector is None else vector_digest(vector),
         },
         "where": None if where is None else text_digest(where),
+        "asked": asked,
         "k": k,
+        "only": only,
+        "detail": detail,
         "parameters": parameters,
         "parameter_version": parameter_version,
         "kernel_version": kernel_version,
-        "candidates": candidates,
+        "state": state,
+        "candidates": candidates if detail == "full" else None,
+        "candidate_count": len(candidates),
         "results": results,
         "scores": scores,
         "first_evidence": first_evidence,
@@ -73,6 +90,22 @@ def search_content(
         "residual": residual,
         "converged": converged,
         "knn_recall": knn_recall,
+    }
+    content["state_sig"] = state_signature(content)
+    return content
+
+
+def asked_of(text: str | None, vector: ArrayLike | None, where: object) -> dict[str, Any]:
+    """The question as an extended receipt keeps it, so that it can be asked again.
+
+    ``vector`` becomes the base64 of its little-endian float32 bytes; ``where`` is SQL text or
+    the JSON of a filter.
+    """
+    numbers = None if vector is None else np.ascontiguousarray(vector, dtype="<f4").tobytes()
+    return {
+        "text": text,
+        "vector": None if numbers is None else b64encode(numbers).decode(),
+        "where": where,
     }
 
 
@@ -93,13 +126,15 @@ def ingest_content(
     parameter_version: int,
     kernel_version: int,
     knn_recall: float | None,
+    manifest: str,
 ) -> dict[str, Any]:
     """Put together the content of the receipt of an ingest or a delete.
 
     ``batch`` is a digest of what was written (for example of the manifest's table versions
     and segment checksums); ``added``, ``updated``, ``unchanged`` and ``deleted`` count
     anchors of the batch, ``anchors`` those of the new generation, ``edges`` its edges by
-    relation, ``knn_recall`` the audited recall of its nearest neighbours, 1 where exact.
+    relation, ``knn_recall`` the audited recall of its nearest neighbours, 1 where exact,
+    ``manifest`` the SHA-256 of its manifest.
     """
     return {
         "kind": "ingest",
@@ -118,4 +153,5 @@ def ingest_content(
         "parameter_version": parameter_version,
         "kernel_version": kernel_version,
         "knn_recall": knn_recall,
+        "manifest": manifest,
     }

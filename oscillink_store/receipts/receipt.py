@@ -1,54 +1,36 @@
-"""The receipt: what one search or one ingest did, sealed into a hash chain.
+"""The receipt: what one act of a store did, sealed into a hash chain.
 
-A receipt is one JSON object with nine members::
-
-    content       what depends only on the generation, the query and the parameters
-    content_hash  SHA-256 of the canonical JSON of content
-    hash          SHA-256 of the canonical JSON of the whole object without this member
-    label         the caller's own note, or null
-    previous      hash of the writer's entry before this one; GENESIS for its first
-    sequence      1, 2, 3, ... per writer
-    time          ISO 8601, UTC, microseconds
-    version       of this layout
-    writer        id of the process's chain
-
-Two equal searches have one content hash, and two receipts. Any implementation of RFC 8785
-and SHA-256 can check a receipt; nothing of this package is needed.
+Two equal searches have one content hash, and two receipts. Any implementation of RFC 8785,
+SHA-256 and HMAC can check a receipt; nothing of this package is needed. The members of its
+line are those of :mod:`oscillink_store.receipts.layout`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from oscillink_store.errors import InputError, IntegrityError
+from oscillink_store.errors import FormatError, InputError, IntegrityError
 from oscillink_store.receipts.canonical import Json, canonical, parse, plain
+from oscillink_store.receipts.layout import (
+    FEATURES,
+    MEMBERS,
+    RECEIPT_VERSION,
+    hash_of,
+    line_of,
+)
+from oscillink_store.receipts.state import state_signature
+from oscillink_store.receipts.summary import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from oscillink_store.receipts.key import Key
 
-__all__ = ["GENESIS", "RECEIPT_VERSION", "Receipt", "seal", "timestamp"]
+__all__ = ["Payload", "Receipt", "seal", "timestamp"]
 
-GENESIS = "0" * 64
-"""``previous`` of the first entry of every chain."""
-
-RECEIPT_VERSION = 1
-
-_MEMBERS: dict[str, type | tuple[type, ...]] = {
-    "content": dict,
-    "content_hash": str,
-    "hash": str,
-    "label": (str, type(None)),
-    "previous": str,
-    "sequence": int,
-    "time": str,
-    "version": int,
-    "writer": str,
-}
-
-_COUNTS = ("added", "updated", "unchanged", "deleted", "anchors")
+Payload = Literal["minimal", "extended"]
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -70,31 +52,37 @@ class Receipt:
     content_hash: str
     hash: str
     version: int = RECEIPT_VERSION
+    payload: Payload = "minimal"
+    seconds: float | None = None
+    key_id: str | None = None
+    mac: str | None = None
+    must_understand: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Receipt:
         """Read a receipt, without verifying it.
 
-        Raises IntegrityError when the text is not a receipt of this layout.
+        Raises IntegrityError when the text is not a receipt, FormatError when it is one that
+        needs a newer release.
         """
         try:
             value = parse(text)
         except (ValueError, RecursionError) as error:
             raise IntegrityError(f"a receipt cannot be read, it is no JSON: {error}") from error
-        if not isinstance(value, dict) or value.keys() != _MEMBERS.keys():
+        members = MEMBERS[_version(value)]
+        if not isinstance(value, dict) or value.keys() != members.keys():
             raise IntegrityError(
-                f"a receipt cannot be read: it must be an object of exactly {', '.join(_MEMBERS)}"
+                f"a receipt cannot be read: it must be an object of exactly {', '.join(members)}"
             )
-        for name, kind in _MEMBERS.items():
-            if not isinstance(value[name], kind) or isinstance(value[name], bool):
+        for name, kinds in members.items():
+            if not isinstance(value[name], kinds) or isinstance(value[name], bool):
                 raise IntegrityError(f"a receipt cannot be read: {name} has the wrong type")
-        if value["version"] != RECEIPT_VERSION:
-            raise IntegrityError(
-                f"a receipt cannot be read: its version is {value['version']}, this release "
-                f"reads version {RECEIPT_VERSION}"
-            )
-        members: dict[str, Any] = dict(value)
-        return cls(**members)
+        given: dict[str, Any] = dict(value)
+        if "must_understand" in given:
+            given["must_understand"] = _understood(given["must_understand"])
+            if given["payload"] not in ("minimal", "extended"):
+                raise IntegrityError("a receipt cannot be read: payload is neither of its values")
+        return cls(**given)
 
     def to_json(self) -> str:
         """Write the receipt as one line of canonical JSON, without a line break."""
@@ -102,22 +90,53 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """Write the receipt as the UTF-8 bytes of :meth:`to_json`."""
-        return _line(canonical(self._content()), {**self._envelope(), "hash": self.hash})
+        return line_of(canonical(self._content()), {**self._envelope(), "hash": self.hash})
 
-    def verify(self) -> bool:
-        """Recompute both hashes; True, or IntegrityError that says which one fails."""
+    def verify(self, key: Key | None = None) -> bool:
+        """Recompute both hashes and the state's signature; with a key also the mac.
+
+        Returns True, or raises IntegrityError that says what fails; with a key that includes a
+        receipt that was sealed with another one or with none.
+        """
         try:
-            content_bytes = canonical(self._content())
-            whole = _line(content_bytes, self._envelope())
+            content = self._content()
+            content_bytes = canonical(content)
+            whole = hash_of(content_bytes, self._envelope())
         except InputError as error:
             raise IntegrityError(f"{self._place()} was edited: {error}") from error
         if sha256(content_bytes).hexdigest() != self.content_hash:
             raise IntegrityError(
                 f"{self._place()} was edited: its content does not give its content hash"
             )
-        if sha256(whole).hexdigest() != self.hash:
+        if whole != self.hash:
             raise IntegrityError(f"{self._place()} was edited: its members do not give its hash")
+        if "state_sig" in content and content["state_sig"] != state_signature(content):
+            raise IntegrityError(
+                f"{self._place()} contradicts itself: its state does not give its signature"
+            )
+        if key is not None:
+            self._verify_mac(key)
         return True
+
+    def _verify_mac(self, key: Key) -> None:
+        if self.mac is None:
+            raise IntegrityError(f"{self._place()} was not sealed with a key")
+        if self.key_id != key.id:
+            raise IntegrityError(
+                f"{self._place()} was sealed with key {self.key_id!r}: pass that one, "
+                f"not {key.id!r}"
+            )
+        if not key.holds(self.message(), self.mac):
+            raise IntegrityError(
+                f"{self._place()}: its mac is not that of key {key.id!r}: the key is not the one "
+                "that it was sealed with, or the receipt is forged"
+            )
+
+    def message(self) -> str:
+        """What the mac is made of: the receipt's hash as it would be without the mac."""
+        envelope = self._envelope()
+        del envelope["mac"]
+        return hash_of(b"", envelope)
 
     @property
     def id(self) -> str:
@@ -126,7 +145,7 @@ class Receipt:
 
     @property
     def kind(self) -> str:
-        """Which act the receipt is for: "search" or "ingest"."""
+        """Which act the receipt is for: "search", "ingest", "chain" or "gates"."""
         return str(self.content.get("kind", ""))
 
     @property
@@ -136,8 +155,18 @@ class Receipt:
 
     @property
     def candidate_ids(self) -> list[str]:
-        """Ids of the anchors that the lattice was solved over."""
-        return list(self.content.get("candidates", ()))
+        """Ids of the anchors that the lattice was solved over; none in a light receipt."""
+        return list(self.content.get("candidates") or ())
+
+    @property
+    def candidate_count(self) -> int:
+        """How many anchors the lattice was solved over."""
+        return int(self.content.get("candidate_count", len(self.candidate_ids)))
+
+    @property
+    def state_sig(self) -> str | None:
+        """The signature of all that determined the answer of a search; None in other receipts."""
+        return self.content.get("state_sig")
 
     @property
     def result_ids(self) -> list[str]:
@@ -156,43 +185,7 @@ class Receipt:
 
     def summary(self) -> str:
         """Describe the receipt for a person, in a few lines."""
-        when = self.time.replace("T", " ").replace("Z", " UTC")
-        lines = [f"receipt {self.id}: {self.kind} on generation {self.generation}, {when}"]
-        if self.label is not None:
-            lines.append(f"  label       {self.label}")
-        content = self.content
-        if self.kind == "search":
-            lines += [
-                f"  results     {len(self.result_ids)} of {len(self.candidate_ids)} candidates",
-                f"  evidence    first {_figure(content.get('first_evidence'))}, "
-                f"fifth {_figure(content.get('fifth_evidence'))}, "
-                f"best cosine {_figure(content.get('best_cosine'))}",
-            ]
-            terms = content.get("energy") or {}
-            parts = ", ".join(f"{name} {_figure(value)}" for name, value in terms.items())
-            lines.append(
-                f"  ΔH          {_figure(self.delta_h)}" + (f" ({parts})" if parts else "")
-            )
-            if content.get("iterations") is not None:
-                state = "converged" if content.get("converged") else "not converged"
-                lines.append(
-                    f"  settle      {content['iterations']} iterations, residual "
-                    f"{_figure(content.get('residual'))}, {state}"
-                )
-        else:
-            counts = (f"{name} {content[name]}" for name in _COUNTS if name in content)
-            edges = (f"{name} {count}" for name, count in (content.get("edges") or {}).items())
-            lines += [
-                f"  anchors     {', '.join(counts) or 'none'}",
-                f"  edges       {', '.join(edges) or 'none'}",
-            ]
-        lines += [
-            f"  content     {self.content_hash}",
-            f"  hash        {self.hash}",
-            f"  previous    {self.previous}",
-            f"  chain       entry {self.sequence} of writer {self.writer}",
-        ]
-        return "\n".join(lines)
+        return summary(self)
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -215,7 +208,41 @@ class Receipt:
         return copy
 
     def _envelope(self) -> dict[str, Json]:
-        return {name: getattr(self, name) for name in _MEMBERS if name not in ("content", "hash")}
+        """The members but content and hash."""
+        members = {
+            name: getattr(self, name)
+            for name in MEMBERS[self.version]
+            if name not in ("content", "hash")
+        }
+        if self.version != 1:
+            members["must_understand"] = list(self.must_understand)
+        return members
+
+
+def _version(value: Json) -> int:
+    """The version of a receipt by what it says, the newest where it says nothing that counts."""
+    version = value.get("version") if isinstance(value, dict) else None
+    if type(version) is not int:
+        return RECEIPT_VERSION
+    if version < 1:
+        raise IntegrityError(f"a receipt cannot be read: there is no version {version}")
+    if version > RECEIPT_VERSION:
+        raise FormatError(
+            f"a receipt cannot be read: it has version {version}, this release reads up to "
+            f"{RECEIPT_VERSION}: upgrade oscillink-store"
+        )
+    return version
+
+
+def _understood(names: list[Any]) -> tuple[str, ...]:
+    if not all(isinstance(name, str) for name in names):
+        raise IntegrityError("a receipt cannot be read: must_understand has the wrong type")
+    if unknown := sorted(set(names) - FEATURES):
+        raise FormatError(
+            f"a receipt cannot be judged without {', '.join(unknown)}, which this release does "
+            "not know: upgrade oscillink-store"
+        )
+    return tuple(names)
 
 
 def seal(
@@ -226,6 +253,9 @@ def seal(
     previous: str,
     time: str,
     label: str | None = None,
+    payload: Payload = "minimal",
+    seconds: float | None = None,
+    key: Key | None = None,
 ) -> tuple[Receipt, bytes]:
     """Seal a content into the entry that follows the one whose hash is ``previous``.
 
@@ -238,34 +268,21 @@ def seal(
     if label is not None and not isinstance(label, str):
         raise InputError(f"label is a {type(label).__name__}: use a string", field="label")
     content_bytes = canonical(copy)
-    content_hash = sha256(content_bytes).hexdigest()
     envelope: dict[str, Json] = {
-        "content_hash": content_hash,
+        "content_hash": sha256(content_bytes).hexdigest(),
+        "key_id": None if key is None else key.id,
         "label": label,
+        "must_understand": [],
+        "payload": payload,
         "previous": previous,
+        "seconds": seconds,
         "sequence": sequence,
         "time": time,
         "version": RECEIPT_VERSION,
         "writer": writer,
     }
-    own_hash = sha256(_line(content_bytes, envelope)).hexdigest()
-    receipt = Receipt(
-        content=copy,
-        writer=writer,
-        sequence=sequence,
-        time=time,
-        label=label,
-        previous=previous,
-        content_hash=content_hash,
-        hash=own_hash,
-    )
-    return receipt, _line(content_bytes, {**envelope, "hash": own_hash})
-
-
-def _line(content: bytes, envelope: dict[str, Json]) -> bytes:
-    # "content" sorts before every other member, so the parts only need joining
-    return b'{"content":' + content + b"," + canonical(envelope)[1:]
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "none"
+    envelope["mac"] = None if key is None else key.mac(hash_of(content_bytes, envelope))
+    members: dict[str, Any] = {**envelope, "hash": hash_of(content_bytes, envelope)}
+    line = line_of(content_bytes, members)
+    members["must_understand"] = ()
+    return Receipt(content=copy, **members), line

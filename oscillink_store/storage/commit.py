@@ -107,6 +107,7 @@ def commit(
             # a number that no generation had, be it live or given up as damaged
             generation=max([parent.generation, *manifests_on_disk(root)]) + 1,
             parent=parent.generation,
+            parent_sha256=parent.sha256,
         )
     try:
         draft = _written(root, parent, draft, changes)

@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from oscillink_store.errors import (
     MissingError,
     NotAStoreError,
 )
-from oscillink_store.storage.files import replace_durably, replacing, sha256, sync_directory
+from oscillink_store.storage import files
+from oscillink_store.storage.files import replace_durably, replacing, sync_directory
 
 __all__ = [
     "CURRENT_NAME",
@@ -32,6 +33,7 @@ __all__ = [
     "Manifest",
     "TableEntry",
     "is_store",
+    "is_whole",
     "manifest_path",
     "manifests_on_disk",
     "publish",
@@ -67,7 +69,7 @@ class FileEntry:
         return cls(
             path=path.relative_to(root).as_posix(),
             bytes=status.st_size,
-            sha256=sha256(path),
+            sha256=files.sha256(path),
             modified=status.st_mtime_ns,
         )
 
@@ -100,13 +102,21 @@ class Manifest:
     statistics: Mapping[str, Any]
     receipts: Mapping[str, Any]
     """Of the receipts folded into receipts.lance: ``seal`` over all of them in order, and
-    ``heads``, writer id → {sequence, hash} of its last one. Empty before the first fold."""
+    ``heads``, writer id → {sequence, hash} of its last one; in ``checkpoint`` the same of the
+    last synced ones of chains that are not folded. Empty in the first generation."""
     records: Mapping[str, Any] = field(default_factory=dict)
     """``count`` of the records, and the ``time`` of the last commit that wrote any, in
     microseconds since 1970. Empty before the first one."""
     features: Mapping[str, bool] = field(default_factory=dict)
     """Feature name → whether a reader that does not know it must refuse the store."""
     format_version: int = FORMAT_VERSION
+    parent_sha256: str | None = None
+    """The checksum of the parent's file; none in the first generation."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """The checksum of this manifest's file."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def files(self) -> list[FileEntry]:
         """Every file of this generation, tables first."""
@@ -176,11 +186,18 @@ class Manifest:
             ) from error
 
 
+_MEMBERS = tuple(member.name for member in fields(Manifest))
+_NEW = {"parent_sha256"}  # older manifests are without it, and have checksums too
+
+
 def _plain(value: Any) -> Any:
     # as dataclasses.asdict, which copies every value and takes ten times as long
     if isinstance(value, FileEntry):
         return value.__dict__
-    if isinstance(value, Manifest | TableEntry):
+    if isinstance(value, Manifest):
+        members = ((name, getattr(value, name)) for name in _MEMBERS)
+        return {name: _plain(item) for name, item in members if name not in _NEW or item}
+    if isinstance(value, TableEntry):
         return {name: _plain(item) for name, item in value.__dict__.items()}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
@@ -241,15 +258,25 @@ def publish(
     """
     path = manifest_path(root, manifest.generation)
     path.parent.mkdir(exist_ok=True)
-    content = manifest.to_bytes()
-    replace_durably(path, content)
-    pointer = {
-        "manifest": path.relative_to(root).as_posix(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    replace_durably(path, manifest.to_bytes())
     sync_directory(root)  # what the manifest names must be found there when CURRENT does
-    with replacing(root / CURRENT_NAME, json.dumps(pointer).encode() + b"\n"):
+    pointer = _pointer(path.relative_to(root).as_posix(), manifest.sha256)
+    with replacing(root / CURRENT_NAME, pointer):
         before_swap()
+
+
+def _pointer(manifest: str, checksum: str) -> bytes:
+    """What ``CURRENT`` holds."""
+    return json.dumps({"manifest": manifest, "sha256": checksum}).encode() + b"\n"
+
+
+def _pointed(content: bytes) -> tuple[str, str]:
+    """The name and the checksum of the manifest that ``CURRENT`` names."""
+    pointer = json.loads(content)
+    name, checksum = pointer["manifest"], pointer["sha256"]
+    if not _MANIFEST_NAME.fullmatch(name) or content != _pointer(name, checksum):
+        raise ValueError(content)
+    return name, checksum
 
 
 def read_current(root: Path) -> Manifest:
@@ -274,9 +301,8 @@ def _read_current(root: Path) -> Manifest:
     current = root / CURRENT_NAME
     for attempt in (1, 2):
         try:
-            pointer = json.loads(current.read_bytes())
-            path = root / _MANIFEST_NAME.fullmatch(pointer["manifest"])[0]  # type: ignore[index]
-            expected = pointer["sha256"]
+            name, expected = _pointed(current.read_bytes())
+            path = root / name
         except FileNotFoundError as error:
             if is_store(root):
                 raise IntegrityError(
@@ -301,7 +327,7 @@ def _read_current(root: Path) -> Manifest:
         if hashlib.sha256(content).hexdigest() != expected:
             raise IntegrityError(
                 f"{current} is damaged: restore the folder from a backup"
-                if _is_whole(content, path)
+                if is_whole(content, path)
                 else f"{path} is not what was written (checksum differs): "
                 "restore the folder from a backup"
             )
@@ -309,7 +335,8 @@ def _read_current(root: Path) -> Manifest:
     raise AssertionError("unreachable")
 
 
-def _is_whole(content: bytes, path: Path) -> bool:
+def is_whole(content: bytes, path: Path) -> bool:
+    """Whether these are, to the byte, those of a manifest that this release reads."""
     try:
         return Manifest.from_bytes(content, path).to_bytes() == content
     except (IntegrityError, FormatError):

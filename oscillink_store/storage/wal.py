@@ -1,13 +1,13 @@
-"""Write-ahead files of receipts, one chain per process.
+"""The ledger of a process: its chain of receipts, in write-ahead files.
 
 A process that records receipts is a *writer* with an id of its own. Its lines go to
 ``receipts/<writer>.<first sequence>.wal``, one canonical JSON object each, and are folded
 into ``receipts.lance`` later. The writer holds an flock on the file it is writing, so that
 another process can see whether it still lives, however it ended. A file without a holder
-never grows again: it can be folded, and removed with :func:`remove_wal`.
+never grows again: it can be folded, and removed (:mod:`oscillink_store.storage.wal_files`).
 
-To see every receipt once, list the files first (:func:`pending_receipts`) and read the
-manifest after that: what vanished in between has been folded by then.
+Which entries are on the disk for certain, the writer's head file tells
+(:mod:`oscillink_store.storage.head_file`).
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ import os
 import secrets
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from oscillink_store.errors import ClosedError, DiskError, IntegrityError, ReadOnlyError, StoreError
+from oscillink_store.errors import (
+    ClosedError,
+    DiskError,
+    ReadOnlyError,
+    StoreError,
+)
 from oscillink_store.receipts.chain import Head, extend
-from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.receipts.receipt import Payload, Receipt
 from oscillink_store.storage.files import sync_directory
+from oscillink_store.storage.head_file import HeadFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from io import FileIO
     from pathlib import Path
 
     from oscillink_store.model import Durability
+    from oscillink_store.receipts.key import Key
 
 __all__ = [
     "Ledger",
-    "WalContents",
-    "dead_wals",
-    "is_alive",
-    "pending_receipts",
-    "read_wal",
-    "remove_wal",
-    "wal_files",
 ]
 
 SYNC_SECONDS = 1.0
@@ -59,17 +58,22 @@ class Ledger:
     ``durability`` says when :meth:`record` counts as done: with "sync" when the entry is on
     the disk; with "batch" when it is in the operating system's hands, which survives the
     process but not a power cut within the next second (or 256 entries); with "off" at once,
-    nothing is ever written. The file is made by the first entry.
+    nothing is ever written. The file is made by the first entry. ``key`` gives every entry its
+    mac.
 
     Safe for several threads. After a fork the child is a writer of its own. Close it, or use
     it as a context manager.
     """
 
-    def __init__(self, directory: Path, *, durability: Durability = "batch") -> None:
+    def __init__(
+        self, directory: Path, *, durability: Durability = "batch", key: Key | None = None
+    ) -> None:
         self.durability = durability
+        self._key = key
         self._directory = directory
         self._closed = False
         self._file: FileIO | None = None
+        self._head_file: HeadFile | None = None
         self._state = (Head(), 0)  # the last entry, and where it ends in the file
         self._start()
         _ledgers.add(self)
@@ -84,7 +88,14 @@ class Ledger:
         """The last entry that was recorded."""
         return self._state[0]
 
-    def record(self, content: Mapping[str, Any], *, label: str | None = None) -> Receipt:
+    def record(
+        self,
+        content: Mapping[str, Any],
+        *,
+        label: str | None = None,
+        payload: Payload = "minimal",
+        seconds: float | None = None,
+    ) -> Receipt:
         """Append the next receipt to the chain and return it.
 
         When this raises, nothing was recorded and the chain can go on. Raises InputError for
@@ -94,14 +105,20 @@ class Ledger:
             if self._closed:
                 raise ClosedError("the store was closed: connect to it again")
             head, end = self._state
-            receipt, line = extend(head, content, writer=self._writer, label=label)
+            receipt, line = extend(
+                head, content, writer=self._writer, label=label, payload=payload,
+                seconds=seconds, key=self._key,
+            )  # fmt: skip
+            synced = False
             if self.durability != "off":
                 if end >= ROTATE_BYTES:
                     self._close_file()
                     end = 0
-                end = self._append(line + b"\n", receipt.sequence, end)
+                end, synced = self._append(line + b"\n", receipt.sequence, end)
             # one assignment, so that an interrupt cannot part the head from the file
             self._state = (Head(sequence=receipt.sequence, hash=receipt.hash), end)
+            if synced:
+                self._promise(self._state[0])
         return receipt
 
     def rotate(self) -> None:
@@ -114,7 +131,12 @@ class Ledger:
         """Put everything on the disk and let go of the file; recording ends."""
         with self._lock:
             self._closed = True
-            self._close_file()
+            try:
+                self._close_file()
+            finally:
+                head_file, self._head_file = self._head_file, None
+                if head_file is not None:
+                    head_file.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -128,19 +150,23 @@ class Ledger:
         self._syncing = threading.Lock()  # keeps the file open while the timer syncs it
         self._state = (Head(), 0)
         self._file = None
+        self._head_file = None
         self._unsynced = 0
         self._timer: threading.Timer | None = None
         self._failure: OSError | None = None
 
     def restart_in_child(self) -> None:
         """Become a writer of its own, in a process that was just forked."""
-        # The child's copy of the file would keep the parent's flock after the parent's end.
-        inherited = self._file
+        # The child's copies of the files would keep the parent's flocks after the parent's end.
+        inherited = (self._file, self._head_file)
         self._start()
-        if inherited is not None:
-            inherited.close()
+        for file in inherited:
+            if file is not None:
+                file.close()
 
-    def _append(self, line: bytes, sequence: int, end: int) -> int:
+    def _append(self, line: bytes, sequence: int, end: int) -> tuple[int, bool]:
+        """Write a line; where it ends, and whether all is on the disk."""
+        synced = False
         try:
             if self._failure is not None:
                 failure, self._failure = self._failure, None
@@ -157,13 +183,20 @@ class Ledger:
             if self.durability == "sync" or self._unsynced >= SYNC_ENTRIES:
                 self._unsynced = 0
                 os.fdatasync(file.fileno())
+                synced = True
             elif self._timer is None:
                 self._timer = threading.Timer(SYNC_SECONDS, self._sync_later)
                 self._timer.daemon = True
                 self._timer.start()
         except OSError as error:
-            raise _store_error(self._directory, error) from error
-        return start + len(line)
+            raise ledger_error(self._directory, error) from error
+        return start + len(line), synced
+
+    def _promise(self, head: Head) -> None:
+        """Name an entry in the head file as one that is on the disk."""
+        if self._head_file is not None:
+            with suppress(OSError):  # it tells less than is there then
+                self._head_file.write(head)
 
     def _write(self, file: FileIO, line: bytes, start: int) -> None:
         rest = memoryview(line)
@@ -179,6 +212,8 @@ class Ledger:
         if not self._directory.is_dir():
             self._directory.mkdir(exist_ok=True)
             sync_directory(self._directory.parent)
+        if self._head_file is None:
+            self._head_file = HeadFile(self._directory, self._writer, self._key, self._state[0])
         path = self._directory / f"{self._writer}.{sequence:012d}.wal"
         while True:
             handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -201,8 +236,9 @@ class Ledger:
                 if self._unsynced:
                     self._unsynced = 0
                     os.fdatasync(file.fileno())
+                self._promise(self._state[0])
             except OSError as error:
-                raise _store_error(self._directory, error) from error
+                raise ledger_error(self._directory, error) from error
             finally:
                 file.close()
 
@@ -210,9 +246,11 @@ class Ledger:
         with self._syncing:
             self._timer = None
             self._unsynced = 0
+            head = self._state[0]  # written by now; what comes meanwhile may not be
             try:
                 if self._file is not None:
                     os.fdatasync(self._file.fileno())
+                    self._promise(head)
             except OSError as error:
                 self._failure = error  # raised by the next append: nobody waits here
 
@@ -228,125 +266,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WalContents:
-    """What a write-ahead file held when it was read.
-
-    ``problems`` name lines that are no receipts; such a file should be neither folded nor
-    removed. A torn last line, as a crash leaves it, is no problem: ``torn`` is its length
-    in bytes. The receipts are parsed, not verified.
-    """
-
-    path: Path
-    size: int
-    receipts: tuple[Receipt, ...]
-    torn: int
-    problems: tuple[str, ...]
-
-
-def wal_files(directory: Path) -> list[Path]:
-    """List the write-ahead files, those of one writer in the order of their entries."""
-    return sorted(directory.glob("*.wal"))
-
-
-def read_wal(path: Path) -> WalContents:
-    """Read one write-ahead file, whether its writer lives or not.
-
-    Raises FileNotFoundError when it has been folded and removed meanwhile.
-    """
-    content = path.read_bytes()
-    lines = content.split(b"\n")
-    tail = lines.pop()
-    receipts: list[Receipt] = []
-    problems: list[str] = []
-    torn = len(tail)
-    for number, line in enumerate(lines, 1):
-        try:
-            receipts.append(Receipt.from_json(line))
-        except IntegrityError as error:
-            if number == len(lines) and not tail:
-                torn = len(line) + 1
-            else:
-                problems.append(f"{path.name}, line {number}: {error}")
-    return WalContents(
-        path=path,
-        size=len(content),
-        receipts=tuple(receipts),
-        torn=torn,
-        problems=tuple(problems),
-    )
-
-
-def is_alive(path: Path) -> bool:
-    """Whether the file's writer still holds it; False also when the file is gone."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-def dead_wals(directory: Path) -> Iterator[WalContents]:
-    """Read the files that no living writer holds, one by one: those to fold, then to remove."""
-    for path in wal_files(directory):
-        if not is_alive(path):
-            yield read_wal(path)
-
-
-def pending_receipts(
-    directory: Path, folded: Mapping[str, Head] | None = None
-) -> tuple[list[Receipt], list[str]]:
-    """Collect the receipts that are not folded yet, of living and dead writers.
-
-    ``folded`` gives the last folded entry of each writer: entries up to it are skipped, as a
-    crash between folding and removing leaves them. Returns the receipts, each writer's in
-    order, and the problems that were met.
-    """
-    folded = folded or {}
-    receipts: list[Receipt] = []
-    problems: list[str] = []
-    for path in wal_files(directory):
-        try:
-            contents = read_wal(path)
-        except FileNotFoundError:
-            continue
-        problems += contents.problems
-        receipts += [
-            receipt
-            for receipt in contents.receipts
-            if receipt.writer not in folded or receipt.sequence > folded[receipt.writer].sequence
-        ]
-    return receipts, problems
-
-
-def remove_wal(contents: WalContents) -> bool:
-    """Remove a file whose receipts have been folded; whether it is gone.
-
-    It stays when its writer lives, when it changed since it was read, or when it had
-    problems. The removal is durable once the directory is synced, which the next commit or
-    append does; until then the same entries are skipped by their sequence.
-    """
-    if contents.problems:
-        return False
-    try:
-        with contents.path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_size != contents.size:
-                return False
-            contents.path.unlink()
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        raise _store_error(contents.path.parent, error) from error
-    return True
-
-
-def _store_error(directory: Path, error: OSError) -> StoreError:
+def ledger_error(directory: Path, error: OSError) -> StoreError:
     if error.errno in _FULL:
         return DiskError(
             f"{directory}: the disk is full, the receipt was not written: free some space, or "
