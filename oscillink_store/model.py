@@ -38,6 +38,7 @@ __all__ = [
     "MaintenanceReport",
     "Parameters",
     "Ranking",
+    "ReplayReport",
     "SearchResult",
     "VerifyReport",
 ]
@@ -350,6 +351,36 @@ class JobStatus:
     rejected: int
     anchors: int
     time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayReport:
+    """What came of running the search of a receipt again.
+
+    ``"identical"``: everything that the receipt says came out again to the bit. ``"different"``:
+    ``differences`` names the members of its content that did not. ``"not replayable"``: the
+    receipt is authentic, but its search cannot be run again, and ``reason`` says why.
+    """
+
+    receipt: Receipt
+    status: Literal["identical", "different", "not replayable"]
+    reason: str | None
+    differences: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer came out again as the receipt has it."""
+        return self.status == "identical"
+
+    def __str__(self) -> str:
+        start = f"receipt {self.receipt.id}"
+        if self.status == "not replayable":
+            return f"{start}: authentic, not replayable: {self.reason}"
+        if self.status == "different":
+            return f"{start}: different in {', '.join(self.differences)}"
+        return f"{start}: identical, {len(self.receipt.result_ids)} results on generation " + str(
+            self.receipt.generation
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

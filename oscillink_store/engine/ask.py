@@ -18,7 +18,7 @@ from oscillink_store.receipts.receipt import Payload
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
 
-__all__ = ["build_query"]
+__all__ = ["build_query", "unit"]
 
 _MOST = (1 << 53) - 1  # what a receipt can tell
 # Building constants are properties of the stored lattice; a search cannot change them.
@@ -69,9 +69,9 @@ def build_query(
         snapshot.allowed(where)  # a bad predicate is reported before anything is computed
     psi = None
     if vector is not None:
-        psi = _unit(vector, snapshot.manifest.dimension, "vector")
+        psi = unit(vector, snapshot.manifest.dimension, "vector")
     elif embedder is not None and text is not None and parameters.ranking != "text":
-        psi = _unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
+        psi = unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
     if parameters.ranking == "text":
         if text is None:
             raise QueryError("ranking 'text' needs words: pass text, or take another ranking")
@@ -99,7 +99,12 @@ def _check_text(text: str) -> None:
         ) from error
 
 
-def _unit(vector: npt.ArrayLike, dimension: int | None, name: str) -> npt.NDArray[np.float32]:
+def unit(vector: npt.ArrayLike, dimension: int | None, name: str) -> npt.NDArray[np.float32]:
+    """A question's embedding as ψ (D,), float32 of length 1.
+
+    Raises:
+        QueryError: it is no vector of the store's dimension; ``name`` names it.
+    """
     try:
         # asarray would drop the imaginary parts of an array with no more than a warning
         array = None if np.iscomplexobj(vector) else np.asarray(vector, np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from oscillink_store.engine.snapshot import RECEIPTS, Snapshot
-from oscillink_store.errors import IntegrityError, OscillinkError
+from oscillink_store.errors import IntegrityError, MissingError, OscillinkError, QueryError
 from oscillink_store.receipts.chain import Head, fold_seal, verify_chains
 from oscillink_store.receipts.key import Keys
 from oscillink_store.receipts.layout import GENESIS
@@ -27,7 +28,7 @@ from oscillink_store.storage.head_file import (
     writer_of,
 )
 from oscillink_store.storage.manifest import Manifest
-from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, to_arrow
+from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, from_arrow, to_arrow
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal_files import (
     WalContents,
@@ -38,7 +39,17 @@ from oscillink_store.storage.wal_files import (
     wal_files,
 )
 
-__all__ = ["Fold", "all_receipts", "beyond", "folded_heads", "known_heads", "prepare_fold"]
+__all__ = [
+    "Fold",
+    "all_receipts",
+    "beyond",
+    "find_receipt",
+    "folded_heads",
+    "known_heads",
+    "prepare_fold",
+]
+
+_HASH = re.compile(r"[0-9a-f]{8,64}")
 
 # Folding adds a fragment to receipts.lance, so small leftovers wait for company.
 _LEAST_RECEIPTS = 256
@@ -192,3 +203,28 @@ def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
     if folded is not None:
         parts.insert(0, folded.read().cast(RECEIPT_SCHEMA))
     return pa.concat_tables(parts)
+
+
+def find_receipt(root: Path, latest: Callable[[], Snapshot], start: str) -> Receipt:
+    """The recorded receipt whose hash begins so.
+
+    Raises:
+        MissingError: there is none, or more than one.
+        QueryError: it is no beginning of a hash.
+    """
+    if not isinstance(start, str) or not _HASH.fullmatch(start):
+        raise QueryError(
+            f"receipt {start!r:.80}: pass the first 8 to 64 hexadecimal characters of its hash"
+        )
+    pending, _ = pending_receipts(root / "receipts")
+    found = {receipt.hash: receipt for receipt in pending if receipt.hash.startswith(start)}
+    table = latest().table(RECEIPTS)
+    if table is not None:
+        folded = table.read(["body"], f"starts_with(hash, '{start}')")
+        found |= {receipt.hash: receipt for receipt in from_arrow(folded)}
+    if len(found) != 1:
+        many = "more than one receipt begins" if found else "no receipt begins"
+        raise MissingError(
+            f"{root}: {many} with {start}: see coherent_receipts, or give the whole hash"
+        )
+    return next(iter(found.values()))

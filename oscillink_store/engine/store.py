@@ -25,6 +25,7 @@ from oscillink_store.model import (
     Fields,
     JobStatus,
     Parameters,
+    ReplayReport,
 )
 from oscillink_store.receipts.key import Key, keys_by_id
 from oscillink_store.receipts.receipt import Payload
@@ -36,8 +37,12 @@ from oscillink_store.storage.wal import Ledger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy.typing as npt
+
     from oscillink_store.embed.protocol import Embedder
+    from oscillink_store.filters import Filter
     from oscillink_store.model import VerifyReport
+    from oscillink_store.receipts.receipt import Receipt
 
 __all__ = ["Store", "connect"]
 
@@ -261,6 +266,59 @@ class Store(StoreWriter):
         from oscillink_store.engine.fold import all_receipts
 
         return all_receipts(self.path, self.current)
+
+    def receipt(self, id: str) -> Receipt:  # noqa: A002 - what it is called everywhere
+        """A recorded receipt by its id, its whole hash, or any 8 or more characters it begins with.
+
+        Raises:
+            MissingError: there is none, or more than one.
+            QueryError: it is no beginning of a hash.
+        """
+        from oscillink_store.engine.fold import find_receipt
+
+        return find_receipt(self.path, self.current, id)
+
+    def replay(
+        self,
+        receipt: Receipt | str,
+        text: str | None = None,
+        *,
+        vector: npt.ArrayLike | None = None,
+        where: str | Filter | None = None,
+    ) -> ReplayReport:
+        """Run the search of a receipt again on the generation that it names, and compare.
+
+        Nothing is recorded. A receipt whose generation is not on disk any more is "not
+        replayable"; :meth:`tag` keeps generations.
+
+        Args:
+            receipt: A receipt or its id.
+            text: The question, where the receipt keeps its digest alone.
+            vector: The question's embedding, likewise.
+            where: The filter or predicate, likewise.
+
+        Raises:
+            IntegrityError: the receipt is not authentic, or its generation is damaged.
+            MissingError: there is no such receipt.
+            QueryError: it is not that of a search; or the question is not told, or another one.
+        """
+        from oscillink_store.engine.replay import Asked, obstacle, replay
+
+        told = self.receipt(receipt) if isinstance(receipt, str) else receipt
+        told.verify(self._key if self._key and told.key_id == self._key.id else None)
+        asked = Asked(text=text, vector=vector, where=where)
+        reason = obstacle(told)
+        if reason is None:
+            try:
+                pinned = self.snapshot(generation=told.generation)
+            except MissingError:
+                reason = f"generation {told.generation} has been dropped"
+            else:
+                with pinned:
+                    snapshot = pinned.current()
+                    embedder = self.embedder_for(snapshot)
+                    return replay(snapshot, told, asked, embedder, self.executor)
+        return ReplayReport(receipt=told, status="not replayable", reason=reason, differences=())
 
     def verify(
         self,

@@ -15,7 +15,7 @@ from oscillink_store.receipts.chain import ChainReport, Chains, Head, fold_seal
 from oscillink_store.receipts.entry import Entry, entry_of
 from oscillink_store.receipts.key import Keys
 from oscillink_store.receipts.layout import GENESIS, raw_line
-from oscillink_store.storage.head_file import writer_of
+from oscillink_store.storage.head_file import head_path, writer_of
 from oscillink_store.storage.manifest import (
     Manifest,
     is_whole,
@@ -159,7 +159,7 @@ class _Verification:
         except OSError as error:
             self._problems.append(f"{path} cannot be read: {error.strerror or error}")
             return
-        headed = writer_of(path) in self._heads
+        headed = head_path(path.parent, writer_of(path)).exists()
         for number, line in enumerate(lines, 1):
             entry = self._entry(line, f"{path}, line {number}", whole=True)
             if entry is None:

@@ -86,7 +86,7 @@ def read_head(path: Path, keys: Keys | None = None) -> KnownHead:
         if found.problem is None or attempt == _ATTEMPTS - 1:
             break
         time.sleep(_PAUSE)  # its writer may be just writing it
-    return found if found.problem is None else KnownHead(None, f"{path} {found.problem}")
+    return found if found.problem is None else KnownHead(found.head, f"{path} {found.problem}")
 
 
 def remove_head(path: Path) -> None:
@@ -142,7 +142,7 @@ def _parsed(content: bytes, writer: str, keys: Keys | None) -> KnownHead:
     if keys and mac is not None:
         key = keys.get(key_id or "")
         if key is None:
-            return KnownHead(None, f"was sealed with key {key_id!r:.80}, which is not given")
+            return KnownHead(head, f"was sealed with key {key_id!r:.80}, which is not given")
         if not key.holds(_message(writer, head), mac):
-            return KnownHead(None, f"has a mac that is not that of key {key.id!r}")
+            return KnownHead(head, f"has a mac that is not that of key {key.id!r}")
     return KnownHead(head, None)

@@ -1,0 +1,174 @@
+"""Replay: the search that a receipt tells of, run again on the generation that it names."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.engine.ask import unit
+from oscillink_store.engine.query import Query
+from oscillink_store.engine.search import found
+from oscillink_store.errors import QueryError
+from oscillink_store.filters import Filter, from_json
+from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Parameters, ReplayReport
+from oscillink_store.receipts.canonical import canonical, plain, text_digest, vector_digest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from oscillink_store.embed.protocol import Embedder
+    from oscillink_store.engine.snapshot import Snapshot
+    from oscillink_store.receipts.receipt import Receipt
+
+__all__ = ["Asked", "obstacle", "replay"]
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """What the caller tells of the question, where the receipt does not keep it."""
+
+    text: str | None = None
+    vector: npt.ArrayLike | None = None
+    where: str | Filter | None = None
+
+
+def obstacle(receipt: Receipt) -> str | None:
+    """Why this release cannot replay a receipt, whatever is on the disk; None when it can.
+
+    Raises:
+        QueryError: it is not that of a search.
+    """
+    content = receipt.content
+    if receipt.kind != "search":
+        raise QueryError(
+            f"receipt {receipt.id} tells of a {receipt.kind or 'thing unknown'}: only searches "
+            "can be replayed"
+        )
+    if receipt.version == 1:
+        return "receipts of version 1 do not keep what a replay needs"
+    for name, own in (("kernel_version", KERNEL_VERSION), ("parameter_version", PARAMETER_VERSION)):
+        if content.get(name) != own:
+            return (
+                f"it was made with {name.replace('_', ' ')} {content.get(name)}, this release has "
+                f"{own}"
+            )
+    if content.get("only") and content.get("candidates") is None:
+        return "a light receipt does not tell which anchors were to be ranked"
+    return None
+
+
+def replay(
+    snapshot: Snapshot,
+    receipt: Receipt,
+    asked: Asked,
+    embedder: Embedder | None,
+    executor: Executor,
+) -> ReplayReport:
+    """Run the search again on its generation, and compare everything that the receipt says.
+
+    Raises:
+        QueryError: the question is not told, or another one is.
+    """
+    query = _query(snapshot, receipt, asked, embedder)
+    _, content = found(snapshot, query, executor)
+    differences = _differences(receipt.content, content)
+    return ReplayReport(
+        receipt=receipt,
+        status="different" if differences else "identical",
+        reason=None,
+        differences=differences,
+    )
+
+
+def _differences(told: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, ...]:
+    names = sorted({*told, *again})
+    return tuple(
+        name
+        for name in names
+        if (name in told) != (name in again)
+        or canonical(plain(told[name])) != canonical(plain(again[name]))
+    )
+
+
+def _query(snapshot: Snapshot, receipt: Receipt, asked: Asked, embedder: Embedder | None) -> Query:
+    content = receipt.content
+    parameters = Parameters(**content["parameters"])
+    text = _text(receipt, asked)
+    only = None
+    if content["only"]:
+        only = np.unique(snapshot.slots_of_ids(list(content["candidates"])))
+    return Query(
+        text=text,
+        vector=_vector(snapshot, receipt, asked, text, embedder),
+        k=int(content["k"]),
+        where=_where(receipt, asked),
+        label=None,
+        parameters=parameters,
+        only=only,
+        detail=content["detail"],
+        payload=receipt.payload,
+    )
+
+
+def _kept(receipt: Receipt, name: str) -> Any:
+    return (receipt.content.get("asked") or {}).get(name)
+
+
+def _text(receipt: Receipt, asked: Asked) -> str | None:
+    digest = receipt.content["query"]["text"]
+    text = asked.text if asked.text is not None else _kept(receipt, "text")
+    return _matched(receipt, "text", text, None if text is None else text_digest(text), digest)
+
+
+def _where(receipt: Receipt, asked: Asked) -> str | Filter | None:
+    digest = receipt.content["where"]
+    where = asked.where
+    if where is None and (kept := _kept(receipt, "where")) is not None:
+        where = from_json(json.loads(kept["filter"])) if "filter" in kept else kept["sql"]
+    line = where.text if isinstance(where, Filter) else where
+    told = None if line is None else text_digest(line)
+    return _matched(receipt, "where", where, told, digest)
+
+
+def _vector(
+    snapshot: Snapshot,
+    receipt: Receipt,
+    asked: Asked,
+    text: str | None,
+    embedder: Embedder | None,
+) -> npt.NDArray[np.float32] | None:
+    digest = receipt.content["query"]["vector"]
+    if digest is None:
+        return None
+    kept, vector = _kept(receipt, "vector"), None
+    if asked.vector is not None:
+        vector = unit(asked.vector, snapshot.manifest.dimension, "vector")
+    elif kept is not None:
+        vector = np.frombuffer(b64decode(kept), "<f4").astype(np.float32, copy=False)
+    elif embedder is not None and text is not None:
+        vector = unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
+    told = None if vector is None else vector_digest(vector)
+    return _matched(receipt, "vector", vector, told, digest)
+
+
+def _matched(
+    receipt: Receipt, name: str, value: Value, told: str | None, digest: str | None
+) -> Value:
+    if told == digest:
+        return value
+    if value is None:
+        raise QueryError(
+            f"receipt {receipt.id} does not keep the {name} that was asked, only its digest: pass "
+            f"{name}="
+        )
+    raise QueryError(
+        f"{name} is not the one that receipt {receipt.id} tells of: its digest differs"
+    )
