@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 import oscillink_store as osc
 from oscillink_store.engine import fold
 from oscillink_store.errors import IntegrityError, IntegrityWarning
+from oscillink_store.receipts.chain import Head, extend
+from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage.manifest import (
     TableEntry,
     manifest_path,
@@ -220,10 +224,25 @@ class TestReceipts:
         assert any(f"{path.name}, line 3" in problem for problem in problems)
 
     def test_a_torn_last_line_is_no_damage(self, store: osc.Store) -> None:
-        path = self.wal(store)
+        program = "import os, sys, oscillink_store as o; " \
+            "s = o.connect(sys.argv[1]); s.search('word1'); os._exit(0)"  # fmt: skip
+        subprocess.run([sys.executable, "-c", program, store.path], check=True)
+        path = max(store.path.glob("receipts/*.wal"), key=lambda path: path.stat().st_mtime_ns)
         path.write_bytes(path.read_bytes() + b'{"content":')
         assert store.verify().ok
-        assert store.receipts().num_rows == 7 + fold._LEAST_FILES
+        assert store.receipts().num_rows == 8 + fold._LEAST_FILES
+
+    def test_what_comes_behind_an_end_is_damage(self, store: osc.Store) -> None:
+        path = self.wal(store)
+        whole = path.read_bytes()
+        path.write_bytes(whole + b'{"content":')
+        assert any("goes on behind the end" in problem for problem in store.verify().problems)
+        last = Receipt.from_json(whole.splitlines()[-1])
+        head = Head(sequence=last.sequence, hash=last.hash)
+        _, line = extend(head, last.content, writer=last.writer)
+        path.write_bytes(whole + line + b"\n")
+        (problem,) = store.verify().problems
+        assert f"its writer ended with entry {last.sequence}" in problem
 
     def test_edited_lines_are_not_shown_as_receipts(self, store: osc.Store) -> None:
         path = self.wal(store)

@@ -21,6 +21,7 @@ from oscillink_store.receipts.layout import GENESIS
 from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage.commit import Change
 from oscillink_store.storage.head_file import (
+    KnownHead,
     head_files,
     head_path,
     read_head,
@@ -82,17 +83,13 @@ def folded_heads(manifest: Manifest) -> dict[str, Head]:
     return {writer: Head(**head) for writer, head in manifest.receipts.get("heads", {}).items()}
 
 
-def known_heads(root: Path, keys: Keys | None = None) -> tuple[dict[str, Head], list[str]]:
-    """What the head files name, by writer, and what is wrong with any of them."""
-    heads: dict[str, Head] = {}
-    problems: list[str] = []
+def known_heads(root: Path, keys: Keys | None = None) -> dict[str, KnownHead]:
+    """What the head files say, by writer."""
+    known: dict[str, KnownHead] = {}
     for path in head_files(root / "receipts"):
         with suppress(FileNotFoundError):  # folded and removed meanwhile
-            head, problem = read_head(path, keys)
-            if head is not None:
-                heads[writer_of(path)] = head
-            problems += [problem] if problem else []
-    return heads, problems
+            known[writer_of(path)] = read_head(path, keys)
+    return known
 
 
 def checkpoint(folded: Mapping[str, Head], heads: Mapping[str, Head]) -> dict[str, Any]:
@@ -111,10 +108,11 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold:
     keep all of them, for a verification to tell.
     """
     directory = root / "receipts"
-    heads, _ = known_heads(root)
+    known = known_heads(root)
+    heads = {writer: found.head for writer, found in known.items() if found.head is not None}
     folded = folded_heads(manifest)
     seal = manifest.receipts.get("seal", GENESIS)
-    fresh, files = _foldable(directory, folded, heads)
+    fresh, files = _foldable(directory, folded, known)
     tables = {}
     if files:
         # The seal pins all that was folded; a head is of use as long as its writer has files.
@@ -134,7 +132,7 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold:
 
 
 def _foldable(
-    directory: Path, folded: Mapping[str, Head], heads: Mapping[str, Head]
+    directory: Path, folded: Mapping[str, Head], known: Mapping[str, KnownHead]
 ) -> tuple[list[Receipt], list[WalContents]]:
     dead = list(dead_wals(directory))
     if len(dead) < _LEAST_FILES and sum(len(wal.receipts) for wal in dead) < _LEAST_RECEIPTS:
@@ -144,7 +142,7 @@ def _foldable(
     for writer, wals in groupby(dead, attrgetter("writer")):
         mine = list(wals)
         new = beyond(folded, (receipt for wal in mine for receipt in wal.receipts))
-        if _is_whole(directory, writer, mine, new, folded.get(writer, Head()), heads):
+        if _is_whole(directory, mine, new, folded.get(writer, Head()), known.get(writer)):
             fresh += new
             files += mine
     return fresh, files
@@ -161,24 +159,26 @@ def beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Recei
 
 def _is_whole(
     directory: Path,
-    writer: str,
     files: Sequence[WalContents],
     receipts: Sequence[Receipt],
     after: Head,
-    heads: Mapping[str, Head],
+    known: KnownHead | None,
 ) -> bool:
     """Whether the files of a writer hold what it wrote, all of it if it has ended."""
+    writer = files[0].writer
     if any(wal.problems for wal in files):
         return False
-    sealed = any(receipt.version != 1 for receipt in receipts)
-    if sealed and writer not in heads:
+    if known is None and all(receipt.version == 1 for receipt in receipts):
+        return verify_chains(receipts, after={writer: after}).ok  # from before there were heads
+    if known is None or known.head is None:
         return False
-    known = {writer: [heads[writer]]} if sealed else {}
-    if sealed and heads[writer].sequence > (receipts[-1].sequence if receipts else after.sequence):
-        if not is_alive(head_path(directory, writer)):
-            return False
-        known = {}  # what it says of is in a file that is not folded yet
-    return verify_chains(receipts, known, after={writer: after}).ok
+    last = receipts[-1].sequence if receipts else after.sequence
+    if known.closed and (last > known.head.sequence or any(wal.torn for wal in files)):
+        return False
+    # what a living writer's head says of can be in a file that is not folded yet
+    waiting = last < known.head.sequence and is_alive(head_path(directory, writer))
+    heads = {} if waiting else {writer: [known.head]}
+    return verify_chains(receipts, heads, after={writer: after}).ok
 
 
 def _is_genuine(receipt: Receipt) -> bool:

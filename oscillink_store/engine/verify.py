@@ -15,7 +15,7 @@ from oscillink_store.receipts.chain import ChainReport, Chains, Head, fold_seal
 from oscillink_store.receipts.entry import Entry, entry_of
 from oscillink_store.receipts.key import Keys
 from oscillink_store.receipts.layout import GENESIS, raw_line
-from oscillink_store.storage.head_file import head_path, writer_of
+from oscillink_store.storage.head_file import KnownHead, writer_of
 from oscillink_store.storage.manifest import (
     Manifest,
     is_whole,
@@ -62,7 +62,8 @@ class _Verification:
         self._root, self._progress, self._keys = root, progress, keys
         # Heads come first and write-ahead files second, which then hold all that those name;
         # what is folded in between is in the manifest, which comes last.
-        self._heads, self._problems = known_heads(root, keys)
+        self._heads = known_heads(root, keys)
+        self._problems = [found.problem for found in self._heads.values() if found.problem]
         self._wals = wal_files(root / "receipts")
         # what CURRENT names, also where an older generation is read because that is damaged
         self._manifest = read_current(root)
@@ -99,9 +100,11 @@ class _Verification:
         folded = folded_heads(self._manifest)
         known: dict[str, list[Head]] = {writer: [head] for writer, head in folded.items()}
         recorded = self._manifest.receipts.get("checkpoint", {})
-        for heads in (self._heads, {writer: Head(**head) for writer, head in recorded.items()}):
-            for writer, head in heads.items():
-                known.setdefault(writer, []).append(head)
+        for writer, head in recorded.items():
+            known.setdefault(writer, []).append(Head(**head))
+        for writer, found in self._heads.items():
+            if found.head is not None:
+                known.setdefault(writer, []).append(found.head)
         chains = Chains(known, {}, self._keys)
         for entry in self._folded():
             chains.add(entry)
@@ -159,14 +162,22 @@ class _Verification:
         except OSError as error:
             self._problems.append(f"{path} cannot be read: {error.strerror or error}")
             return
-        headed = head_path(path.parent, writer_of(path)).exists()
+        head = self._heads.get(writer_of(path))
+        headed, ended = head is not None, _end(head)
+        if torn and ended is not None:
+            self._problems.append(f"{path} goes on behind the end that its writer gave it")
         for number, line in enumerate(lines, 1):
             entry = self._entry(line, f"{path}, line {number}", whole=True)
             if entry is None:
                 # as a crash leaves the last one, unless the head says that it had been synced
-                if number == len(lines) and not torn:
+                if number == len(lines) and not torn and ended is None:
                     self._problems.pop()
                 continue
+            if ended is not None and entry.sequence > ended:
+                self._problems.append(
+                    f"{path}, line {number}: its writer ended with entry {ended}, this is "
+                    f"entry {entry.sequence}"
+                )
             if not headed and raw_line(line) is not None:
                 self._problems.append(f"{path}: the head file of its writer is missing")
                 headed = True
@@ -233,6 +244,11 @@ class _Verification:
                     )
         except IntegrityError as error:
             self._problems.append(str(error))
+
+
+def _end(head: KnownHead | None) -> int | None:
+    """The sequence of a writer's last entry, once it has closed its ledger."""
+    return head.head.sequence if head is not None and head.closed and head.head else None
 
 
 def _size(path: Path) -> int:

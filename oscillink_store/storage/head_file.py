@@ -2,8 +2,9 @@
 
 Beside its write-ahead files each writer keeps ``receipts/<writer>.head``, one line of
 canonical JSON in a block of fixed length that is overwritten in place once entries have been
-synced. An end that is cut off the write-ahead files is missed by it. The writer holds an flock
-on it for as long as it lives.
+synced. An end that is cut off the write-ahead files is missed by it, and once the writer has
+closed its ledger, so is an end that is added. The writer holds an flock on it for as long as it
+lives.
 """
 
 from __future__ import annotations
@@ -16,16 +17,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from oscillink_store.errors import IntegrityError
-from oscillink_store.receipts.canonical import canonical, digest, parse
+from oscillink_store.errors import InputError
+from oscillink_store.receipts.canonical import Json, canonical, digest, parse
 from oscillink_store.receipts.chain import Head
 from oscillink_store.receipts.key import Key, Keys
 
-__all__ = ["HeadFile", "head_files", "head_path", "read_head", "remove_head", "writer_of"]
+__all__ = [
+    "HeadFile",
+    "KnownHead",
+    "head_files",
+    "head_path",
+    "read_head",
+    "remove_head",
+    "writer_of",
+]
 
 _BLOCK = 512
 _ATTEMPTS, _PAUSE = 5, 0.002
-_MEMBERS = {"check", "hash", "key_id", "mac", "sequence", "writer"}
+_MEMBERS = {"check", "closed", "hash", "key_id", "mac", "sequence", "writer"}
 
 
 def head_path(directory: Path, writer: str) -> Path:
@@ -63,15 +72,21 @@ class HeadFile:
                 os.pwrite(self._handle, _block(self._writer, head, self._key), 0)
                 self._written = head.sequence
 
+    def finish(self, head: Head) -> None:
+        """Name the last entry that there will ever be."""
+        with self._guard:
+            os.pwrite(self._handle, _block(self._writer, head, self._key, closed=True), 0)
+
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._handle)
 
 
 class KnownHead(NamedTuple):
-    """The head that a file names, and what is wrong with the file."""
+    """The head that a file names, whether it is the last, and what is wrong with the file."""
 
     head: Head | None
+    closed: bool
     problem: str | None
 
 
@@ -86,7 +101,7 @@ def read_head(path: Path, keys: Keys | None = None) -> KnownHead:
         if found.problem is None or attempt == _ATTEMPTS - 1:
             break
         time.sleep(_PAUSE)  # its writer may be just writing it
-    return found if found.problem is None else KnownHead(found.head, f"{path} {found.problem}")
+    return found if found.problem is None else found._replace(problem=f"{path} {found.problem}")
 
 
 def remove_head(path: Path) -> None:
@@ -96,13 +111,14 @@ def remove_head(path: Path) -> None:
         path.unlink()
 
 
-def _block(writer: str, head: Head, key: Key | None) -> bytes:
-    mac = None if key is None else key.mac(_message(writer, head))
-    return _rendered(writer, head, None if key is None else key.id, mac)
+def _block(writer: str, head: Head, key: Key | None, *, closed: bool = False) -> bytes:
+    mac = None if key is None else key.mac(_message(writer, head, closed))
+    return _rendered(writer, head, closed, None if key is None else key.id, mac)
 
 
-def _rendered(writer: str, head: Head, key_id: str | None, mac: str | None) -> bytes:
-    members = {
+def _rendered(writer: str, head: Head, closed: bool, key_id: str | None, mac: str | None) -> bytes:
+    members: dict[str, Json] = {
+        "closed": closed,
         "hash": head.hash,
         "key_id": key_id,
         "mac": mac,
@@ -113,12 +129,12 @@ def _rendered(writer: str, head: Head, key_id: str | None, mac: str | None) -> b
     return line.ljust(_BLOCK - 1) + b"\n"
 
 
-def _message(writer: str, head: Head) -> str:
-    return f"head {writer} {head.sequence} {head.hash}"
+def _message(writer: str, head: Head, closed: bool) -> str:
+    return f"{'end' if closed else 'head'} {writer} {head.sequence} {head.hash}"
 
 
 def _parsed(content: bytes, writer: str, keys: Keys | None) -> KnownHead:
-    damaged = KnownHead(None, "is not what was written")
+    damaged = KnownHead(None, False, "is not what was written")
     try:
         value = parse(content)
     except (ValueError, RecursionError):
@@ -126,8 +142,10 @@ def _parsed(content: bytes, writer: str, keys: Keys | None) -> KnownHead:
     if not isinstance(value, dict) or value.keys() != _MEMBERS:
         return damaged
     hash_, sequence, key_id, mac = (value[n] for n in ("hash", "sequence", "key_id", "mac"))
+    closed = value["closed"]
     if (
         not isinstance(hash_, str)
+        or not isinstance(closed, bool)
         or type(sequence) is not int
         or not isinstance(key_id, str | None)
         or not isinstance(mac, str | None)
@@ -135,14 +153,16 @@ def _parsed(content: bytes, writer: str, keys: Keys | None) -> KnownHead:
         return damaged
     head = Head(sequence=sequence, hash=hash_)
     try:
-        if content != _rendered(writer, head, key_id, mac):
+        if content != _rendered(writer, head, closed, key_id, mac):
             return damaged
-    except IntegrityError:
+    except InputError:
         return damaged
     if keys and mac is not None:
         key = keys.get(key_id or "")
         if key is None:
-            return KnownHead(head, f"was sealed with key {key_id!r:.80}, which is not given")
-        if not key.holds(_message(writer, head), mac):
-            return KnownHead(head, f"has a mac that is not that of key {key.id!r}")
-    return KnownHead(head, None)
+            return KnownHead(
+                head, closed, f"was sealed with key {key_id!r:.80}, which is not given"
+            )
+        if not key.holds(_message(writer, head, closed), mac):
+            return KnownHead(head, closed, f"has a mac that is not that of key {key.id!r}")
+    return KnownHead(head, closed, None)

@@ -131,10 +131,14 @@ class Ledger:
         """Put everything on the disk and let go of the file; recording ends."""
         with self._lock:
             self._closed = True
+            head_file = self._head_file
             try:
                 self._close_file()
+                if head_file is not None:
+                    with suppress(OSError):
+                        head_file.finish(self._state[0])
             finally:
-                head_file, self._head_file = self._head_file, None
+                self._head_file = None
                 if head_file is not None:
                     head_file.close()
 
