@@ -119,7 +119,8 @@ class Normalizer:
     ) -> pa.Table:
         """One batch in the columns of :func:`anchors_schema`.
 
-        The table has no ``vector`` column if the source brings no vectors. Metadata types
+        The table has no ``vector`` column if the source brings no vectors, and nulls among the
+        gates where it brings none, which stand for what the store has. Metadata types
         are those of this batch; :meth:`finish` tells the ones that fit all batches.
 
         Args:
