@@ -23,6 +23,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from importlib.resources import files
 from operator import attrgetter
 from string import Template
@@ -281,8 +282,10 @@ def _gate(*arguments: Any) -> int:
     store = _store(number)
     if not ids:  # list() over no rows is NULL
         return 0
+    if isinstance(gate, int | float | Decimal):
+        return store.set_gates(float(gate), ids=ids).changed
     if not isinstance(gate, list | tuple):
-        return store.set_gates(gate, ids=ids).changed
+        raise QueryError(f"gate is {gate!r}: pass a number from 0 to 1, or a list of them")
     if len(gate) != len(ids):
         raise QueryError(
             f"gate is a list of {len(gate)} for {len(ids)} ids: pass one number, or one for each"
