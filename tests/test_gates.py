@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from oscillink_store.errors import InputError, MissingError, QueryError, ReadOnl
 from oscillink_store.filters import Compare, Ids
 from oscillink_store.lattice.settle import diffuse
 from oscillink_store.receipts.canonical import digest, text_digest
+from oscillink_store.storage.manifest import publish, read_current
 
 QUESTION = "who owned The Collegian?"
 
@@ -275,10 +277,28 @@ def test_the_receipt_names_what_was_changed(store: osc.Store) -> None:
         "kind": "gates", "generation": 2, "parent": 1, "count": 2, "anchors": 6,
         "where": text_digest("lang = 'de' OR id = 'cake'"),
         "gates": digest([["cake", 0.25], ["zeitung", 0.25]]),
+        "manifest": store.current().manifest.sha256,
     }  # fmt: skip
     assert store.set_gates({"hbu": 0.5}).receipt.content["where"] is None
     assert store.receipts()["kind"].to_pylist() == ["ingest", "gates", "gates"]
     assert store.verify().problems == ()
+
+
+def test_a_search_is_replayed_with_the_gates_of_its_generation(store: osc.Store) -> None:
+    store.set_gates({"collegian": 0.25})
+    receipt = store.search(QUESTION).receipt
+    store.set_gates({"collegian": 0.5})
+    assert store.replay(receipt, text=QUESTION).status == "identical"
+    other = store.search(QUESTION).receipt
+    assert receipt.content["state"]["gates"] != other.content["state"]["gates"]
+
+
+def test_a_generation_made_up_in_place_of_one_with_other_gates_is_told(store: osc.Store) -> None:
+    store.set_gates({"hbu": 0.5})
+    manifest = read_current(store.path)
+    publish(store.path, replace(manifest, created="2020-01-01T00:00:00.000000+00:00"))
+    (problem,) = store.verify().problems
+    assert "0000000002.json is not the manifest that was written" in problem
 
 
 # what becomes of them

@@ -112,6 +112,7 @@ def _content(
         count=len(ids),
         gates=digest(sorted(map(list, zip(ids, gates.tolist(), strict=True)))),
         anchors=manifest.statistics["anchors"],
+        manifest=manifest.sha256,
     )
 
 

@@ -165,12 +165,13 @@ def gates_content(
     count: int,
     gates: str,
     anchors: int,
+    manifest: str,
 ) -> dict[str, Any]:
     """Put together the content of the receipt of a change of trust gates.
 
     ``where`` is the digest of the predicate that chose the anchors, if one did, ``count`` how
-    many got another gate, ``gates`` the digest of their [id, gate] pairs, sorted, and
-    ``anchors`` how many the store holds.
+    many got another gate, ``gates`` the digest of their [id, gate] pairs, sorted, ``anchors``
+    how many the store holds, and ``manifest`` the SHA-256 of the new generation's manifest.
     """
     return {
         "kind": "gates",
@@ -180,4 +181,5 @@ def gates_content(
         "count": count,
         "gates": gates,
         "anchors": anchors,
+        "manifest": manifest,
     }
