@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oscillink_store.lattice.memory import Lattice
     from oscillink_store.model import (
         Fields,
+        GateReport,
         Hit,
         IngestReport,
         JobReport,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fields",
+    "GateReport",
     "Hit",
     "IngestReport",
     "JobReport",
@@ -53,6 +55,7 @@ __version__ = "0.1.0"
 # Imported on first use, so that importing the package costs next to nothing.
 _HOMES = {
     "Fields": "model",
+    "GateReport": "model",
     "Hit": "model",
     "IngestReport": "model",
     "JobReport": "model",

@@ -207,10 +207,11 @@ class Hit:
     """One ranked anchor of a search result.
 
     ``score`` is what the ranking sorts by; ``evidence`` is z(cosine) + 0.4·z(BM25) with the
-    bonus of a named title; ``payload`` is the JSON object stored with it; ``gate`` is the
-    diffusion gate scaled to [0, 1] times the anchor's stored trust; ``coherence`` is how far the
-    anchor agrees with its neighbours in the settled state, in [0, 1]. These two are None in
-    rankings without the lattice, ``cosine`` is None when the query had no vector.
+    bonus of a named title, times the anchor's stored trust where it is positive; ``payload`` is
+    the JSON object stored with it; ``gate`` is the diffusion gate scaled to [0, 1] times the
+    trust; ``coherence`` is how far the anchor agrees with its neighbours in the settled state,
+    in [0, 1]. These two are None in rankings without the lattice, ``cosine`` is None when the
+    query had no vector.
     """
 
     rank: int
@@ -284,6 +285,19 @@ class IngestReport:
     edges: Mapping[str, int]
     dangling_links: int
     seconds: Mapping[str, float]
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReport:
+    """What one setting of gates did: how many anchors have another gate now, how many had it.
+
+    ``receipt`` is None when none has changed, as there is no new generation then.
+    """
+
+    generation: int
+    changed: int
+    unchanged: int
     receipt: Receipt | None
 
 

@@ -23,6 +23,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from importlib.resources import files
 from operator import attrgetter
 from string import Template
@@ -69,6 +70,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
 
         coherent_topk(q, k := 10, filter := NULL, vector := NULL)    LIST of STRUCT(id, score, rank)
         coherent_rerank(q, ids, k := 10, vector := NULL)             the same, over ids alone
+        coherent_gate(ids, gate)                                     BIGINT, how many changed
         FROM coherent_search(q, k := 10, filter := NULL, vector := NULL)
         FROM coherent_anchors, coherent_edges, coherent_summaries, coherent_receipts
 
@@ -77,8 +79,11 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     score, rank, text, title, evidence, gate, coherence, cosine, metadata, payload (as JSON) and
     receipt, the hash by which ``coherent_receipts`` (whose times are UTC) knows the search.
     ``metadata`` is a STRUCT of the metadata columns that the store has now; attach again after
-    an ingest that brought further ones. Everything else follows the store by itself: each query
-    sees the generation that is live when it runs.
+    an ingest that brought further ones. ``coherent_gate`` sets the trust gates of anchors as
+    :meth:`Store.set_gates` does, to one number or to a list of them, one for each id. A call is
+    a commit, so gather the ids of a query: ``SELECT coherent_gate(list(id), 0.02) FROM ...``.
+    Everything else follows the store by itself: each query sees the generation that is live
+    when it runs.
 
     A cursor is a connection of its own and inherits neither macros nor views: attach to it
     too. The store stays open and alive as long as the connection has it; the embedder must
@@ -105,10 +110,11 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     ]  # fmt: skip
     search = f"__oscillink_search_{hashlib.sha256(repr(columns).encode()).hexdigest()[:16]}"
     with _attaching, con.cursor() as cursor:
-        _register(cursor, "__oscillink_topk", _topk, _RANKED, "native")
-        _register(cursor, "__oscillink_rerank", _rerank, _RANKED, "native")
+        _register(cursor, "__oscillink_topk", _topk, _rows_of(_RANKED), "native")
+        _register(cursor, "__oscillink_rerank", _rerank, _rows_of(_RANKED), "native")
+        _register(cursor, "__oscillink_gate", _gate, pa.int64(), "native")
         table = _tables.setdefault(search, _table(columns, metadata))
-        _register(cursor, search, table, columns, "arrow")
+        _register(cursor, search, table, _rows_of(columns), "arrow")
     number = next(_numbers)
     _stores[number] = store
     try:
@@ -229,15 +235,20 @@ def _metadata(snapshot: Snapshot) -> pa.StructType:
     return pa.struct(list(metadata_schema(snapshot.schema)) if len(snapshot) else [])
 
 
+def _rows_of(columns: list[tuple[str, pa.DataType]]) -> pa.DataType:
+    """A LIST of STRUCTs with these columns."""
+    return pa.list_(pa.struct(columns))
+
+
 def _register(
     cursor: duckdb.DuckDBPyConnection,
     name: str,
     function: Callable[..., Any],
-    columns: list[tuple[str, pa.DataType]],
+    type_: pa.DataType,
     kind: str,
 ) -> None:
-    """Add a function to the database unless it has it; it answers a LIST of STRUCTs."""
-    answer = pa.array([], pa.list_(pa.struct(columns)))
+    """Add a function to the database, with the type of its answers, unless it has it."""
+    answer = pa.array([], type_)
     try:
         cursor.create_function(
             name,
@@ -266,6 +277,22 @@ def _rerank(*arguments: Any) -> list[dict[str, Any]]:
     return _ranked(store.rerank(ids or [], text, vector=psi, k=k))
 
 
+def _gate(*arguments: Any) -> int:
+    number, ids, gate = arguments
+    store = _store(number)
+    if not ids:  # list() over no rows is NULL
+        return 0
+    if isinstance(gate, int | float | Decimal):
+        return store.set_gates(float(gate), ids=ids).changed
+    if not isinstance(gate, list | tuple):
+        raise QueryError(f"gate is {gate!r}: pass a number from 0 to 1, or a list of them")
+    if len(gate) != len(ids):
+        raise QueryError(
+            f"gate is a list of {len(gate)} for {len(ids)} ids: pass one number, or one for each"
+        )
+    return store.set_gates([{"id": i, "gate": g} for i, g in zip(ids, gate, strict=True)]).changed
+
+
 def _ranked(result: SearchResult) -> list[dict[str, Any]]:
     return [{"id": hit.id, "score": hit.score, "rank": hit.rank} for hit in result]
 
@@ -274,7 +301,7 @@ def _table(
     columns: list[tuple[str, pa.DataType]], metadata: pa.StructType
 ) -> Callable[..., pa.Array]:
     """The function behind ``coherent_search``: Arrow in and out, which keeps every type."""
-    answer = pa.list_(pa.struct(columns))
+    answer = _rows_of(columns)
     values = attrgetter(*(name for name, _ in columns[:-2]))
     agreeing: WeakSet[Snapshot] = WeakSet()
 
@@ -308,11 +335,16 @@ def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
             )
 
 
-def _asked(number: int, q: object, vector: object) -> tuple[Store, str | None, _Vector | None]:
-    """The store with text and vector to search for."""
+def _store(number: int) -> Store:
     store = _stores.get(number)
     if store is None:
         raise ClosedError("the store behind this function is gone: attach it again")
+    return store
+
+
+def _asked(number: int, q: object, vector: object) -> tuple[Store, str | None, _Vector | None]:
+    """The store with text and vector to search for."""
+    store = _store(number)
     if q is None:
         raise QueryError("q is NULL: pass text or a list of numbers, and leave out rows without")
     if not isinstance(q, str | list | tuple):

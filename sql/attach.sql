@@ -18,3 +18,7 @@ CREATE OR REPLACE TEMP MACRO ${name}_search(q, k := 10, filter := NULL, vector :
 -- LIST of STRUCT(id, score, rank) over the anchors named in ids
 CREATE OR REPLACE TEMP MACRO ${name}_rerank(q, ids, k := 10, vector := NULL) AS
     __oscillink_rerank(${store}, q, vector, k, ids::VARCHAR[]);
+
+-- BIGINT: how many anchors named in ids got another gate. A call is a commit.
+CREATE OR REPLACE TEMP MACRO ${name}_gate(ids, gate) AS
+    __oscillink_gate(${store}, ids::VARCHAR[], gate);

@@ -29,10 +29,11 @@ MOST = 24
 
 @dataclass
 class State:
-    """What the journal says: the batches, those of every tag, and the step under way."""
+    """What the journal says: the batches, those of every tag, gates, and the step under way."""
 
     batches: Batches = field(default_factory=dict)
     tags: dict[str, Batches] = field(default_factory=dict)
+    gates: dict[int, float] = field(default_factory=dict)
     steps: int = 0
     pending: dict[str, Any] | None = None
 
@@ -41,9 +42,12 @@ class State:
             case "ingest":
                 for batch in step["batches"]:
                     self.batches[batch] = step["number"]
+                    self.gates.setdefault(batch, 1.0)
             case "delete":
                 for batch in step["batches"]:
-                    del self.batches[batch]
+                    del self.batches[batch], self.gates[batch]
+            case "gate":
+                self.gates |= dict.fromkeys(step["batches"], step["gate"])
             case "tag":
                 self.tags[step["tag"]] = dict(self.batches)
             case "untag":
@@ -112,6 +116,9 @@ def next_step(state: State, chance: random.Random) -> dict[str, Any]:
         return step | {"do": "tag", "tag": f"t{number}"}
     if chosen < 0.22 and state.tags:
         return step | {"do": "untag", "tag": chance.choice(sorted(state.tags))}
+    if chosen < 0.28 and there:
+        batches = chance.sample(there, min(len(there), 3))
+        return step | {"do": "gate", "batches": batches, "gate": chance.choice([0.0, 0.25, 1.0])}
     if len(there) > MOST or (chosen < 0.45 and there):
         count = min(len(there), chance.choice([1, 1, 2, 5]))
         return step | {"do": "delete", "batches": chance.sample(there, count)}
@@ -120,12 +127,18 @@ def next_step(state: State, chance: random.Random) -> dict[str, Any]:
     return step | {"do": "ingest", "batches": [*batches, *fresh]}
 
 
+def among(batches: list[int]) -> str:
+    return f"batch IN ({', '.join(map(str, batches))})"
+
+
 def perform(store: osc.Store, step: dict[str, Any]) -> None:
     match step["do"]:
         case "ingest":
             store.ingest([row for batch in step["batches"] for row in rows(batch, step["number"])])
+        case "gate":
+            store.set_gates(step["gate"], where=among(step["batches"]))
         case "delete" if step["number"] % 2:
-            store.delete(where=f"batch IN ({', '.join(map(str, step['batches']))})")
+            store.delete(where=among(step["batches"]))
         case "delete":
             ids = [
                 f"{batch}-{number}" for batch in step["batches"] for number in range(size(batch))

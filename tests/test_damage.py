@@ -73,6 +73,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
         store.ingest(rows(16, 2) + rows(2, 2))
         store.ingest(rows(11, 3))
         store.delete(["11-1", "5-4"])
+        store.set_gates(0.5, where="n < 3")
         store.tag("late")
         store.write(rows(7, 4), put=[osc.Record(("n",), "k2", "new")], touch=[(("n",), "k3")])
         truth = {}
@@ -82,7 +83,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
         names = read_current(root).segments
         assert {name.partition("/")[0] for name in names} == {
             "parts", "near", "lattice", "corrections", "arrivals", "dead", "moments", "facets",
-            "records",
+            "records", "gates",
         }  # fmt: skip
     assert len(truth) >= 4
     return root, truth

@@ -53,18 +53,20 @@ class Victim:
             warnings.simplefilter("error")
             with open_store(self.root) as store:
                 assert store.verify().problems == ()
-                held = batches(store.to_arrow())
+                held, trusted = batches(store.to_arrow()), gates(store)
                 if state.pending is not None:
                     self.kills[state.pending["do"]] += 1
-                    before = State(dict(state.batches), dict(state.tags))
+                    before = State(dict(state.batches), dict(state.tags), dict(state.gates))
                     state.apply(state.pending)
-                    done = held == state.batches and set(store.tags()) == set(state.tags)
+                    done = (held, set(store.tags()), trusted) == (
+                        state.batches, set(state.tags), state.gates
+                    )  # fmt: skip
                     write(self.journal, {"state": "done" if done else "not done"})
                     if not done:
                         state = before
                 else:
                     self.kills["nothing"] += 1
-                assert held == state.batches
+                assert (held, trusted) == (state.batches, state.gates)
                 assert len(store) == sum(map(size, held))
                 check_found(store, held)
                 assert set(store.tags()) == set(state.tags)
@@ -97,6 +99,17 @@ def batches(rows: pa.Table) -> Batches:
     assert len(dict(counted.keys())) == len(counted)
     assert all(count == size(batch) for (batch, _), count in counted.items())
     return dict(counted.keys())
+
+
+def gates(store: osc.Store) -> dict[int, float]:
+    """The gate of every batch, which all its rows share, in the table and in memory."""
+    found = dict[int, float]()
+    if len(store):
+        held = store.to_arrow(["batch", "gate"])
+        assert store.current().present(names=["batch", "gate"]).equals(held)
+        for batch, gate in zip(held["batch"].to_pylist(), held["gate"].to_pylist(), strict=True):
+            assert found.setdefault(batch, gate) == gate
+    return found
 
 
 def check_found(store: osc.Store, held: Batches) -> None:

@@ -147,7 +147,7 @@ class TestMetadata:
         extra = data.draw(
             st.lists(st.fixed_dictionaries({n: values[k] for n, k in columns.items()}), min_size=1)
         )
-        rows = [{"id": i, "text": "x", **row} for i, row in enumerate(extra)]
+        rows = [{"id": i, "text": "x", "gate": 1, **row} for i, row in enumerate(extra)]
         out = normalize(rows)
         assert out.select(list(columns)).to_pylist() == extra
         path = str(tmp_path_factory.mktemp("m") / "t.lance")
@@ -158,7 +158,7 @@ class TestMetadata:
     def test_any_json_value_is_stored_or_refused_by_name(
         self, tmp_path_factory: pytest.TempPathFactory, value: Any
     ) -> None:
-        rows = [{"id": 1, "text": "x", "m": value}]
+        rows = [{"id": 1, "text": "x", "gate": 1, "m": value}]
         with contextlib.suppress(InputError):
             out = normalize(rows)
             path = str(tmp_path_factory.mktemp("m") / "t.lance")

@@ -83,7 +83,7 @@ class TestColumns:
         assert out.pop("digest")
         assert out == {
             "id": "a", "title": None, "text": "x", "sequence": None, "position": None,
-            "links": None, "gate": 1.0, "payload": None, "fulltext": "x",
+            "links": None, "gate": None, "payload": None, "fulltext": "x",
         }  # fmt: skip
 
     def test_blank_titles_and_sequences_are_null(self) -> None:

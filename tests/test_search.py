@@ -361,8 +361,9 @@ def test_trust_gates_weaken_their_anchor(tmp_path: Path) -> None:
         doubted.ingest([row | {"gate": 0.25 if row["id"] == "r3" else 1.0} for row in rows])
         one = {hit.id: hit for hit in trusted.search("word3", k=12)}
         two = {hit.id: hit for hit in doubted.search("word3", k=12)}
+        assert two["r3"].evidence == pytest.approx(one["r3"].evidence / 4)
+        assert all(two[name].evidence == one[name].evidence for name in one if name != "r3")
         assert two["r3"].gate == pytest.approx(one["r3"].gate / 4)
-        assert all(two[name].gate == one[name].gate for name in one if name != "r3")
         assert doubted.get("r3")[0]["gate"] == 0.25
 
 

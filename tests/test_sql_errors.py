@@ -48,6 +48,14 @@ WRONG = {
     "coherent_rerank('x', ['hbu', 'nobody'])": "id 'nobody' is not in the store",
     "coherent_rerank('x', ['hbu', NULL])": "id None is a NoneType",
     "coherent_rerank('x', ['hbu'], k := 0)": "k is 0",
+    "coherent_gate(['hbu'], 1.5)": "the gate is 1.5: give a number from 0 to 1",
+    "coherent_gate(['hbu'], NULL)": "gate is None: pass a number from 0 to 1",
+    "coherent_gate(['hbu'], 'low')": "gate is 'low'",
+    "coherent_gate(['hbu', 'nobody'], 0)": "id 'nobody' is not in the store",
+    "coherent_gate(['hbu', NULL], 0)": "id None is a NoneType",
+    "coherent_gate(['hbu', 'cake'], [0.5])": "gate is a list of 1 for 2 ids",
+    "coherent_gate(['hbu', 'cake'], [0.5, NULL])": "row 1: 'gate' is missing",
+    "__oscillink_gate(999999999, ['hbu'], 1)": "the store behind this function is gone",
     "__oscillink_topk(999999999, 'x', NULL, 1, NULL)": "the store behind this function is gone",
 }
 

@@ -41,7 +41,7 @@ rows_ = st.fixed_dictionaries(
         "sequence": st.sampled_from([None, "s", "t"]),
         "position": st.sampled_from([None, 0.0, 1.0, 1.0, 1.5, 2.0]),
         "links": st.none() | st.lists(st.sampled_from([*IDS, "nobody"]), max_size=3),
-        "gate": st.sampled_from([1.0, 1.0, 0.5, 0.0]),
+        "gate": st.sampled_from([None, None, 1.0, 0.5, 0.0]),
         "speaker": st.sampled_from([None, "Anna", "Marie"]),
         "lang": st.sampled_from(["en", "de"]),
     }
@@ -58,7 +58,10 @@ numbers = st.one_of(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """``expected`` holds what must be in the store, in the order in which it came."""
+    """``expected`` holds the rows that must be in the store, in the order in which they came.
+
+    ``gates`` holds their trust, which is not only what their sources said.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,6 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
         self.store = open_store(self.folder / "store.osc")
         self.expected: dict[str, dict[str, Any]] = {}
+        self.gates: dict[str, float] = {}
         self.changed = False
         self.built = 0
 
@@ -92,9 +96,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert report.updated + report.unchanged == len(known)
         for row in batch:
             before = self.expected.get(row["id"])
-            if before is None or _shown(before) != _shown(row):
+            if before is None or _content(before) != _content(row):
                 self.expected.pop(row["id"], None)
                 self.expected[row["id"]] = row
+                kept = self.gates.get(row["id"], 1.0)
+                self.gates[row["id"]] = kept if row["gate"] is None else row["gate"]
         self.changed = True
 
     @precondition(lambda self: self.expected)
@@ -108,13 +114,39 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.expected)
     @rule(data=st.data())
+    def set_gates(self, data: st.DataObject) -> None:
+        gates = data.draw(
+            st.dictionaries(
+                st.sampled_from(list(self.expected)), st.sampled_from([0.0, 0.25, 1.0]), min_size=1
+            )
+        )
+        changed = sum(self.gates[name] != gate for name, gate in gates.items())
+        generation = self.store.generation
+        report = self.store.set_gates(gates)
+        assert (report.changed, report.unchanged) == (changed, len(gates) - changed)
+        assert self.store.generation == report.generation == generation + bool(changed)
+        self.gates |= gates
+        self.changed = True
+
+    @precondition(lambda self: self.expected)
+    @rule(lang=st.sampled_from(["en", "de"]), gate=st.sampled_from([0.0, 0.5]))
+    def set_gates_where(self, lang: str, gate: float) -> None:
+        mine = [name for name, row in self.expected.items() if row["lang"] == lang]
+        changed = [name for name in mine if self.gates[name] > gate]
+        where = f"lang = '{lang}' AND gate > {gate}"
+        assert self.store.set_gates(gate, where=where).changed == len(changed)
+        self.gates |= dict.fromkeys(changed, gate)
+        self.changed = True
+
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data())
     def delete_ids(self, data: st.DataObject) -> None:
         ids = data.draw(
             st.lists(st.sampled_from(list(self.expected)), min_size=1, max_size=5, unique=True)
         )
         assert self.store.delete(ids).deleted == len(ids)
         for name in ids:
-            del self.expected[name]
+            del self.expected[name], self.gates[name]
         self.changed = True
 
     @precondition(lambda self: self.expected)
@@ -123,7 +155,7 @@ class StoreMachine(RuleBasedStateMachine):
         gone = [name for name, row in self.expected.items() if row["lang"] == lang]
         assert self.store.delete(where=f"lang = '{lang}'").deleted == len(gone)
         for name in gone:
-            del self.expected[name]
+            del self.expected[name], self.gates[name]
         self.changed = True
 
     @rule()
@@ -148,7 +180,8 @@ class StoreMachine(RuleBasedStateMachine):
         held = self.store.to_arrow()
         assert held["id"].to_pylist() == list(self.expected)
         for row in held.select([n for n in held.schema.names if n != "vector"]).to_pylist():
-            assert _shown(row) == _shown(self.expected[row["id"]])
+            expected = self.expected[row["id"]] | {"gate": self.gates[row["id"]]}
+            assert _shown(row) == _shown(expected)
         self.built += 1
         path = self.folder / f"built{self.built}.osc"
         with rebuilt(path, held) as other:
@@ -165,6 +198,11 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         for name, value in row.items()
         if name not in ("vector", "fulltext") and value not in (None, [])
     }
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row is told from others by, in which no gate is 1."""
+    return _shown(row | {"gate": 1.0 if row["gate"] is None else row["gate"]})
 
 
 # Limits that stores of a few anchors do not reach: with 0 all of it happens at every batch.

@@ -12,6 +12,7 @@ import typer
 from oscillink_store.cli.adopt_command import adopt
 from oscillink_store.cli.console import complain, flush, note, use_utf8
 from oscillink_store.cli.demo_command import demo
+from oscillink_store.cli.gate_command import gate
 from oscillink_store.cli.ingest_command import ingest
 from oscillink_store.cli.inspect_commands import stats, verify
 from oscillink_store.cli.job_commands import jobs
@@ -81,6 +82,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     verify: "oscillink-store verify notes.osc",
     jobs: "oscillink-store jobs notes.osc",
     maintain: "oscillink-store maintain notes.osc",
+    gate: "oscillink-store gate notes.osc 0.02 --where \"source = 'forum'\"",
     delete: 'oscillink-store delete notes.osc --where "year < 2020"',
     tag: "oscillink-store tag notes.osc before-import",
 }

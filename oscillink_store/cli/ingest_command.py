@@ -12,7 +12,7 @@ from oscillink_store.cli.console import bars, note, print_json, show
 from oscillink_store.cli.inspect_commands import AsJson
 from oscillink_store.cli.job_commands import print_job
 from oscillink_store.errors import EmbedderError
-from oscillink_store.model import Fields, IngestReport, JobReport
+from oscillink_store.model import Fields, GateReport, IngestReport, JobReport
 
 if TYPE_CHECKING:
     from oscillink_store.engine.sources import Source
@@ -200,7 +200,7 @@ def _open(
     return opened, source, fields, lexical
 
 
-def report_document(report: IngestReport) -> dict[str, Any]:
+def report_document(report: IngestReport | GateReport) -> dict[str, Any]:
     """Give the report as plain values, the receipt by its id and hash."""
     document = {name: getattr(report, name) for name in report.__dataclass_fields__}
     receipt = report.receipt

@@ -105,7 +105,7 @@ def compare(snapshot: Snapshot, incoming: pa.Table) -> Batch:
     """Find the rows that change something.
 
     A row whose id and content are in the store already is left alone; one whose id is there
-    with other content replaces it.
+    with other content replaces it, and keeps its gate unless it brings one.
 
     Raises:
         InputError: a metadata column of the store cannot take the batch's type or value.
@@ -120,14 +120,28 @@ def compare(snapshot: Snapshot, incoming: pa.Table) -> Batch:
     same = np.asarray(pc.equal(digests, given).to_numpy(zero_copy_only=False), np.bool_)
     fresh = np.ones(incoming.num_rows, np.bool_)
     fresh[known[same]] = False
+    rows = incoming if fresh.all() else incoming.filter(pa.array(fresh))
     return Batch(
-        fresh=_joined(incoming if fresh.all() else incoming.filter(pa.array(fresh))),
+        fresh=_joined(_gated(snapshot, rows, slots[fresh])),
         replaced=np.sort(slots[known[~same]]),
         deleted=np.empty(0, np.int64),
         added=incoming.num_rows - len(known),
         updated=int((~same).sum()),
         unchanged=int(same.sum()),
     )
+
+
+def _gated(snapshot: Snapshot, rows: pa.Table, slots: Slots) -> pa.Table:
+    """The rows with a gate each: their own, or that of the anchor at their slot, or 1."""
+    place = rows.schema.get_field_index("gate")
+    if rows.column(place).null_count == 0:
+        return rows
+    gates = np.ones(len(slots), np.float32)
+    known = slots >= 0
+    if known.any():
+        gates[known] = snapshot.gates[slots[known]]
+    column = pc.coalesce(rows.column(place), pa.array(gates))
+    return rows.set_column(place, rows.schema.field(place), column)
 
 
 def _joined(rows: pa.Table) -> pa.Table:

@@ -73,6 +73,7 @@ def _is_loose(snapshot: Snapshot) -> bool:
         or len(snapshot.dead)
         or snapshot.runs(CORRECTIONS)
         or snapshot.runs("arrivals")
+        or snapshot.gate_overlay is not None
         or (snapshot.parts and len(snapshot.anchors.fragments) > 1)
     )
 

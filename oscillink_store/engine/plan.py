@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from oscillink_store.engine import parts as tiers
+from oscillink_store.engine.gate_overlay import GATES
 from oscillink_store.engine.snapshot import (
     ANCHORS,
     CORRECTIONS,
@@ -139,8 +140,8 @@ def plan(
         yield _anchors(snapshot, fresh, rows.schema, removed)
     draft = Draft()
     part = tiers.index_rows(first, rows, vectors, parameters)
-    if count:
-        _add_part(draft, snapshot, part, rows)
+    start = _add_part(draft, snapshot, part, rows) if count else first
+    _add_gates(draft, snapshot, removed, start)
     if len(removed):
         dead = np.sort(np.concatenate([snapshot.dead, removed])).astype(np.int32)
         draft.arrays["dead"] = {"slots": dead}
@@ -193,7 +194,8 @@ def _taken(snapshot: Snapshot, count: int) -> list[StoredPart]:
     return list(snapshot.parts[len(sizes) - tiers.tail(sizes, count) :])
 
 
-def _add_part(draft: Draft, snapshot: Snapshot, part: Part, rows: pa.Table) -> None:
+def _add_part(draft: Draft, snapshot: Snapshot, part: Part, rows: pa.Table) -> int:
+    """Write a part, with the last ones that it takes in; its first slot."""
     taken = _taken(snapshot, len(part))
     first = taken[0].first if taken else part.first
     draft.arrays[arrays_name(first)] = lambda: tiers.merged_arrays(
@@ -208,6 +210,19 @@ def _add_part(draft: Draft, snapshot: Snapshot, part: Part, rows: pa.Table) -> N
     )
     for piece in taken:
         draft.dropped |= {arrays_name(piece.first), rows_name(piece.first)}
+    return first
+
+
+def _add_gates(draft: Draft, snapshot: Snapshot, removed: Slots, below: int) -> None:
+    """Keep the gates that were set but for anchors that go and parts, from a slot on, written."""
+    overlay = snapshot.gate_overlay
+    if overlay is None:
+        return
+    kept = overlay.only((overlay.slots < below) & ~np.isin(overlay.slots, removed))
+    if len(kept.slots) == 0:
+        draft.dropped.add(GATES)
+    elif len(kept.slots) < len(overlay.slots):
+        draft.arrays[GATES] = kept._asdict()
 
 
 def _add_near(draft: Draft, snapshot: Snapshot, near: Near) -> list[tuple[int, Near]]:

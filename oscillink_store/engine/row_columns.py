@@ -117,12 +117,12 @@ def positions(column: pa.Array, refuse: Refuse) -> pa.Array:
 
 
 def gates(column: pa.Array, refuse: Refuse) -> pa.Array:
-    """Trust gates as ``float``, in [0, 1]; null means 1."""
+    """Trust gates as ``float``, in [0, 1], or null."""
     type_, is_ = column.type, pa.types
     numbers = (is_.is_null, is_.is_integer, is_.is_floating, is_.is_decimal)
     if not any(test(type_) for test in numbers):
         raise refuse(None, f"is of type {type_}: give numbers from 0 to 1")
-    values = pc.fill_null(column.cast(pa.float64(), safe=False), 1.0)
+    values = column.cast(pa.float64(), safe=False)
     row = first_row(pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, 1.0)), False)
     if row is not None:
         raise refuse(row, f"is {values[row].as_py()}: give a number from 0 to 1")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from oscillink_store.storage.schemas import DIGEST_BYTES, metadata_schema
 
@@ -22,9 +23,9 @@ def content_digests(table: pa.Table) -> pa.Array:
     The digest covers, in this order, the JSON array ``[title, text, sequence, position,
     links, gate, payload, {metadata}]`` (UTF-8, keys sorted, no blanks; nulls in structs and null
     metadata left out, whole numbers without a fraction whatever their type, times as the
-    integers that Arrow stores, decimals as text, binaries in hexadecimal) and, if the table
-    has a ``vector`` column, a zero byte and the row's float32 numbers, little-endian. So it
-    depends neither on Arrow's layout, nor on the order of the columns, nor on whether a
+    integers that Arrow stores, decimals as text, binaries in hexadecimal, no gate as 1) and, if
+    the table has a ``vector`` column, a zero byte and the row's float32 numbers, little-endian.
+    So it depends neither on Arrow's layout, nor on the order of the columns, nor on whether a
     column was widened or filled with nulls for other rows' sake.
 
     Args:
@@ -37,7 +38,7 @@ def content_digests(table: pa.Table) -> pa.Array:
         ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=bytes.hex
     ).encode
     metadata = metadata_schema(table.schema).names
-    content = zip(*(_plain_values(table.column(name)) for name in _CONTENT), strict=True)
+    content = zip(*(_plain_values(_column(table, name)) for name in _CONTENT), strict=True)
     extras = [_plain_values(table.column(name)) for name in metadata]
     rows = zip(*extras, strict=True) if extras else iter([()] * table.num_rows)
     vectors, width = _vector_bytes(table)
@@ -51,6 +52,11 @@ def content_digests(table: pa.Table) -> pa.Array:
         digests += digest.digest()
     type_ = pa.binary(DIGEST_BYTES)
     return pa.Array.from_buffers(type_, table.num_rows, [None, pa.py_buffer(bytes(digests))])
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    column = table.column(name)
+    return pc.fill_null(column, 1.0) if name == "gate" else column
 
 
 def _vector_bytes(table: pa.Table) -> tuple[memoryview, int]:

@@ -14,7 +14,9 @@ sequence text or whole numbers; several columns        ``string``; blank is null
                                                        are joined as a JSON array
 position numbers; dates and timestamps (in seconds)    ``double``
 links    lists of ids; JSON arrays as text             ``list<string>``; empty is null
-gate     numbers in [0, 1]                             ``float``; null is 1
+gate     numbers in [0, 1]                             ``float``; null until it is held
+                                                       against the store: the gate that the
+                                                       anchor has, 1 when it is new
 payload  JSON objects: dicts, structs or their text    ``string``, JSON
 ======== ============================================= ===================================
 
@@ -52,7 +54,7 @@ from oscillink_store.storage.schemas import (
     merge_metadata,
 )
 
-__all__ = ["Normalizer", "read_rows"]
+__all__ = ["Normalizer", "columns_of", "read_rows", "refused"]
 
 
 class Normalizer:
@@ -117,7 +119,8 @@ class Normalizer:
     ) -> pa.Table:
         """One batch in the columns of :func:`anchors_schema`.
 
-        The table has no ``vector`` column if the source brings no vectors. Metadata types
+        The table has no ``vector`` column if the source brings no vectors, and nulls among the
+        gates where it brings none, which stand for what the store has. Metadata types
         are those of this batch; :meth:`finish` tells the ones that fit all batches.
 
         Args:
@@ -128,11 +131,11 @@ class Normalizer:
         Raises:
             InputError: anything that cannot be stored, with field, row and remedy.
         """
-        columns = _columns(batch, source)
+        columns = columns_of(batch, source)
         if not batch.num_rows:
             return anchors_schema(None).empty_table()
         rows = range(batch.num_rows) if places is None else places
-        refuse = partial(_refuse, source, rows)
+        refuse = partial(refused, source, rows)
         for name, column in columns.items():
             row_columns.check_encoding(column, partial(refuse, name))
         metadata = self._metadata_of(columns, refuse)
@@ -356,7 +359,12 @@ def _explicit_columns(fields: Fields) -> dict[str, str]:
     return awaited
 
 
-def _columns(batch: pa.RecordBatch, source: str) -> dict[str, pa.Array]:
+def columns_of(batch: pa.RecordBatch, source: str) -> dict[str, pa.Array]:
+    """The columns of a batch by their names.
+
+    Raises:
+        InputError: two have one name.
+    """
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     if len(columns) < batch.num_columns:
         names = batch.schema.names
@@ -365,9 +373,10 @@ def _columns(batch: pa.RecordBatch, source: str) -> dict[str, pa.Array]:
     return columns
 
 
-def _refuse(
+def refused(
     source: str, places: Sequence[int], field: str, row: int | None, problem: str
 ) -> InputError:
+    """The error about a field, at the place in its source that a row of a batch has."""
     place = None if row is None else int(places[row])
     where = source if place is None else f"{source}, row {place}"
     return InputError(f"{where}: {field!r} {problem}", field=field, row=place)

@@ -34,6 +34,7 @@ from oscillink_store.lattice.rank import (
     source_rows,
     source_weights,
     standardize,
+    trusted,
 )
 from oscillink_store.lattice.settle import diffuse, settle
 from oscillink_store.model import Hit, SearchResult
@@ -151,7 +152,7 @@ class _Found:
 
 
 class _Evidence:
-    """Vectors (n, D), cosine (n,) and evidence (n,) of some rows."""
+    """Vectors (n, D), cosine (n,), trust (n,) and, weighed by it, evidence (n,) of some rows."""
 
     def __init__(self, snapshot: Snapshot, found: _Found, rows: Rows) -> None:
         self.vectors = snapshot.vectors(rows)
@@ -163,7 +164,9 @@ class _Evidence:
         if found.text is not None:
             text = standardize(found.text.scores_of(rows), found.text.mean, found.text.deviation)
         named = np.isin(rows, found.named)
-        self.total = evidence(dense, text, named, found.query.parameters)
+        self.trust = snapshot.gates[rows].astype(np.float64)
+        total = evidence(dense, text, named, found.query.parameters)
+        self.total = trusted(total, self.trust)
 
 
 def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
@@ -178,10 +181,11 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
         source_weights(strength, sources),
         parameters,
         degrees=whole_degrees(entries, parameters.relation_weights, found.allowed),
+        trust=None if (measured.trust == 1.0).all() else measured.trust,
     ).gates
     scores = final_scores(strength, diffused, _faceted(snapshot, found, rows), parameters)
     peak = diffused.max()
-    gates = (diffused / peak if peak > 0.0 else diffused) * snapshot.gates[rows]
+    gates = (diffused / peak if peak > 0.0 else diffused) * measured.trust
     vectors = measured.vectors
     psi = query.vector
     if psi is None:

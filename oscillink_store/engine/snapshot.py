@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oscillink_store.engine.coded import PartValues
+from oscillink_store.engine.gate_overlay import GATES, GateOverlay, overlaid
 from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
@@ -133,10 +134,10 @@ class Snapshot:
         """The names of the runs of records, oldest first."""
         count = int(manifest.records.get("count", 0))
         self.records = RecordView([runs[name] for name in self.record_runs], count)
-        self.parts: tuple[StoredPart, ...] = tuple(
-            StoredPart(first, self._segments[arrays_name(first)], self._tables[rows_name(first)])
-            for first in self._firsts()
-        )
+        gates = self._segments.get(GATES)
+        self.gate_overlay = None if gates is None else GateOverlay(**gates)
+        """Gates that were set since the parts were written, which show them all the same."""
+        self.parts: tuple[StoredPart, ...] = tuple(self._part(first) for first in self._firsts())
         known = {} if before is None else before.coded
         self.coded: dict[FileEntry, PartValues] = {}
         """What filters have looked at, by the file of a part's rows."""
@@ -151,6 +152,12 @@ class Snapshot:
     def _firsts(self) -> list[int]:
         names = (name.split("/") for name in self.manifest.segments)
         return sorted(int(name[1]) for name in names if name[0] == "parts" and name[2] == "rows")
+
+    def _part(self, first: int) -> StoredPart:
+        arrays, rows = self._segments[arrays_name(first)], self._tables[rows_name(first)]
+        if self.gate_overlay is not None:
+            arrays, rows = overlaid(self.gate_overlay, first, arrays, rows)
+        return StoredPart(first, arrays, rows)
 
     def __len__(self) -> int:
         return int(self.manifest.statistics["anchors"])
@@ -232,7 +239,7 @@ class Snapshot:
 
     @cached_property
     def gates(self) -> npt.NDArray[np.float32]:
-        """The stored trust gate of each slot, (S,)."""
+        """The trust gate of each slot, (S,)."""
         return _joined([part.arrays["gates"] for part in self.parts])
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +14,13 @@ from oscillink_store.engine.live import Live
 from oscillink_store.engine.reader import Reader
 from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
 from oscillink_store.filters import Filter
-from oscillink_store.model import Fields, IngestReport, JobReport, MaintenanceReport
+from oscillink_store.model import (
+    Fields,
+    GateReport,
+    IngestReport,
+    JobReport,
+    MaintenanceReport,
+)
 
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
@@ -54,7 +60,7 @@ class StoreWriter(Reader):
             progress: Called with (stage, done, total or None).
 
         A row whose id and content are in the store already is left alone; one whose id is
-        there with other content replaces it.
+        there with other content replaces it. One that brings no gate keeps the anchor's.
 
         Raises:
             InputError: a row or field cannot be used; the message names it and the remedy.
@@ -239,6 +245,46 @@ class StoreWriter(Reader):
             if edits.rows is not None:
                 self._fields = fields or self._fields
         return report
+
+    def set_gates(
+        self,
+        gates: float | Mapping[str, float] | object,
+        *,
+        ids: str | Sequence[str] | None = None,
+        where: str | Filter | None = None,
+    ) -> GateReport:
+        """Say how far anchors are to be trusted, from 0 to 1; one commit, all of it or nothing.
+
+        An anchor's gate weighs the evidence for it and what flows through it to others. Nothing
+        but the gates is written, however many they are.
+
+        Args:
+            gates: One gate for the anchors chosen by ``ids`` or ``where``; or a gate for each id,
+                as a mapping or as a source with the columns ``id`` and ``gate``: a path, an Arrow
+                table, a DuckDB relation, a DataFrame or an iterable of dicts.
+            ids: The anchors that get the one gate.
+            where: A filter or SQL predicate that chooses them.
+
+        What is set stays until it is set again, the anchor goes, or other content of it is
+        ingested with a gate of its own.
+
+        Raises:
+            InputError: a gate is no number from 0 to 1, an id has two, or a source cannot be read.
+            MissingError: an id is not in the store; no gate is changed then.
+            QueryError: the arguments do not go together, or cannot be used.
+            LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
+        """
+        from oscillink_store.engine.gates import checked_gating, set_gates
+
+        gating = checked_gating(gates, ids, where)
+        with self._writing("set_gates"):
+            return set_gates(
+                self.path,
+                gating,
+                ledger=self.ledger,
+                live=self._live,
+                lock_timeout=self._lock_timeout,
+            )
 
     def maintain(
         self, *, repair: bool = False, progress: Progress | None = None

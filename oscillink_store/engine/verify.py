@@ -34,7 +34,8 @@ Progress = Callable[[str, int, int | None], None]
 
 _ATTEMPTS = 5
 _MISSED = ("missing", "unlinked")
-_INGEST = b'"kind":"ingest"'
+_COMMIT = b'"manifest":"'
+"""What stands in the receipt of an act that made a generation."""
 
 
 def verify(root: Path, progress: Progress | None = None, keys: Keys | None = None) -> VerifyReport:
@@ -187,7 +188,7 @@ class _Verification:
         """Judge a line; with ``whole`` its content must be JSON too."""
         try:
             entry = entry_of(line, self._keys)
-            if entry.problem is None and (whole or _INGEST in line):
+            if entry.problem is None and (whole or _COMMIT in line):
                 self._look_into(line)
         except (IntegrityError, FormatError) as error:
             self._problems.append(f"{place}: {error}")
@@ -202,7 +203,7 @@ class _Verification:
             content = parse(raw.content)
         except (ValueError, RecursionError) as error:
             raise IntegrityError(f"its content is no JSON: {error}") from error
-        if isinstance(content, dict) and content.get("kind") == "ingest":
+        if isinstance(content, dict) and content.get("kind") in ("ingest", "gates"):
             generation, manifest = content.get("generation"), content.get("manifest")
             if isinstance(generation, int) and isinstance(manifest, str):
                 self._made.setdefault(generation, set()).add(manifest)

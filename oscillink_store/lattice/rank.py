@@ -20,6 +20,7 @@ __all__ = [
     "source_weights",
     "standardize",
     "text_moments",
+    "trusted",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -61,6 +62,11 @@ def evidence(
     if text is not None:
         total = total + parameters.text_weight * text
     return total
+
+
+def trusted(evidence: Floats, trust: Floats) -> Floats:
+    """What speaks for an anchor, as far as it is trusted; what speaks against it, whole, (n,)."""
+    return np.where(evidence > 0.0, evidence * trust, evidence)
 
 
 def order(scores: Floats, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -75,6 +75,7 @@ def diffuse(
     parameters: Parameters,
     *,
     degrees: Float64 | None = None,
+    trust: Float64 | None = None,
 ) -> Diffused:
     """Let evidence flow from ``sources`` (n,) over the graph.
 
@@ -82,6 +83,11 @@ def diffuse(
     ``degrees`` (n,) are those of a larger graph that this one was cut from: L is then the
     principal submatrix of that graph's Laplacian, so that evidence flowing out of the cut is
     lost instead of kept; it stays positive semi-definite.
+
+    ``trust`` t (n,) in [0, 1] restrains what flows: off its diagonal L = I − C becomes I − TCT
+    with T = diag(t). The degrees stay, so what is restrained is lost and not sent elsewhere.
+    As xᵀTCTx ≤ ‖Tx‖² ≤ ‖x‖², L stays positive semi-definite, its spectrum in [0, 2]. None is
+    full trust in all.
     """
     indptr, indices, weights = adjacency
     n = len(sources)
@@ -90,6 +96,8 @@ def diffuse(
     if degrees is not None:
         scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(n), where=degrees > 0.0)
         coupling = weights * (np.repeat(scale, np.diff(indptr)) * scale[indices])
+    if trust is not None:
+        coupling = coupling * (np.repeat(trust, np.diff(indptr)) * trust[indices])
     if parameters.diffusion == "heat":
         coefficients = heat_coefficients(parameters.heat_time, HEAT_TERMS)
         gates = heat(indptr, indices, coupling, scale, sources, coefficients)

@@ -1,4 +1,4 @@
-"""What a receipt says about a search and about an ingest: the members of its content.
+"""What a receipt says about a search, an ingest or a change of gates: its content's members.
 
 Texts enter as digests; the question too, unless the receipt is an extended one.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-__all__ = ["asked_of", "ingest_content", "search_content"]
+__all__ = ["asked_of", "gates_content", "ingest_content", "search_content"]
 
 
 def search_content(
@@ -153,5 +153,33 @@ def ingest_content(
         "parameter_version": parameter_version,
         "kernel_version": kernel_version,
         "knn_recall": knn_recall,
+        "manifest": manifest,
+    }
+
+
+def gates_content(
+    *,
+    generation: int,
+    parent: int | None,
+    where: str | None,
+    count: int,
+    gates: str,
+    anchors: int,
+    manifest: str,
+) -> dict[str, Any]:
+    """Put together the content of the receipt of a change of trust gates.
+
+    ``where`` is the digest of the predicate that chose the anchors, if one did, ``count`` how
+    many got another gate, ``gates`` the digest of their [id, gate] pairs, sorted, ``anchors``
+    how many the store holds, and ``manifest`` the SHA-256 of the new generation's manifest.
+    """
+    return {
+        "kind": "gates",
+        "generation": generation,
+        "parent": parent,
+        "where": where,
+        "count": count,
+        "gates": gates,
+        "anchors": anchors,
         "manifest": manifest,
     }

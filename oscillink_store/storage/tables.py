@@ -263,15 +263,17 @@ def open_table(root: Path, name: str, entry: TableEntry) -> Table:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableChange:
-    """What becomes of a table: first rows go, then rows come, then fragments are merged.
+    """What becomes of a table: rows change, then rows go, rows come, and fragments are merged.
 
-    ``removed`` are row ids. ``rows`` have every column of the table, in its types; columns
-    that it lacks are null in its older rows. ``overwrite`` makes ``rows`` all that there is,
-    whatever columns and types the table had. ``compact`` merges fragments of fewer rows;
-    without it small ones are merged once there are many of them.
+    ``updated`` holds row ids (``_rowid``) and the columns in which these rows get new values; the
+    other columns are not written. ``removed`` are row ids. ``rows`` have every column of the
+    table, in its types; columns that it lacks are null in its older rows. ``overwrite`` makes
+    ``rows`` all that there is, whatever columns and types the table had. ``compact`` merges
+    fragments of fewer rows; without it small ones are merged once there are many of them.
     """
 
     rows: pa.Table | None = None
+    updated: pa.Table | None = None
     removed: npt.NDArray[np.uint64] | None = None
     overwrite: bool = False
     compact: int = 0
@@ -302,6 +304,9 @@ def write_table(root: Path, name: str, before: TableEntry | None, change: TableC
         appended = len(dataset.get_fragments())
     else:
         dataset = _latest(path, before)
+        if change.updated is not None:
+            require_trusted(root, before.files)  # of the columns all rows are written again
+            dataset = _updated(dataset, change.updated)
         if change.removed is not None and len(change.removed):
             dataset.delete(f"_rowid IN ({', '.join(map(str, change.removed.tolist()))})")
         known = len(dataset.get_fragments())
@@ -331,6 +336,26 @@ def _latest(path: Path, before: TableEntry) -> lance.LanceDataset:
             "one: remove what another program wrote there"
         )
     return dataset
+
+
+def _updated(dataset: lance.LanceDataset, values: pa.Table) -> lance.LanceDataset:
+    """Give some rows new values in some columns, and each fragment of theirs a new data file."""
+    wanted = values["_rowid"].to_numpy()
+    fragments, fields, offsets = [], set[int](), {}
+    for fragment in dataset.get_fragments():
+        held = fragment.scanner(columns=[], with_row_id=True).to_table()["_rowid"].to_numpy()
+        if np.isin(held, wanted).any():
+            changed, numbers, matched = fragment.update_columns(values, with_offsets=True)
+            fragments.append(changed)
+            fields.update(numbers)
+            offsets[fragment.fragment_id] = matched
+    update = lance.LanceOperation.Update(
+        updated_fragments=fragments,
+        fields_modified=sorted(fields),
+        update_mode="rewrite_columns",
+        updated_fragment_offsets=offsets,
+    )
+    return lance.LanceDataset.commit(dataset, update, read_version=dataset.version)
 
 
 def _compact(dataset: lance.LanceDataset, below: int) -> None:
