@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oscillink_store.embed.resolve import resolve as embedder
     from oscillink_store.engine.adoption import adopt
+    from oscillink_store.engine.migrate import migrate
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
     from oscillink_store.lattice.memory import Lattice
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         IngestReport,
         JobReport,
         MaintenanceReport,
+        MigrationReport,
         Parameters,
         SearchResult,
     )
@@ -35,6 +37,7 @@ __all__ = [
     "JobReport",
     "Lattice",
     "MaintenanceReport",
+    "MigrationReport",
     "OscillinkError",
     "Parameters",
     "Receipt",
@@ -46,6 +49,7 @@ __all__ = [
     "connect",
     "detach",
     "embedder",
+    "migrate",
 ]
 
 __version__ = "0.1.0"
@@ -57,6 +61,7 @@ _HOMES = {
     "IngestReport": "model",
     "JobReport": "model",
     "MaintenanceReport": "model",
+    "MigrationReport": "model",
     "Lattice": "lattice.memory",
     "OscillinkError": "errors",
     "Parameters": "model",
@@ -69,6 +74,7 @@ _HOMES = {
     "connect": "engine.store",
     "detach": "sql_binding",
     "embedder": "embed.resolve:resolve",
+    "migrate": "engine.migrate",
 }
 
 

@@ -59,6 +59,14 @@ _DETAILS = [
     ("cosine", pa.float64()),
 ]
 
+_VERIFIED = [
+    ("generation", pa.int64()),
+    ("files", pa.int64()),
+    ("receipts", pa.int64()),
+    ("ok", pa.bool_()),
+    ("problem", pa.string()),
+]
+
 _Vector = list[float] | tuple[float, ...]
 
 
@@ -71,11 +79,14 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
         coherent_rerank(q, ids, k := 10, vector := NULL)             the same, over ids alone
         FROM coherent_search(q, k := 10, filter := NULL, vector := NULL)
         FROM coherent_anchors, coherent_edges, coherent_summaries, coherent_receipts
+        FROM coherent_verify()
 
     ``q`` is text or a list of numbers, ``vector`` the embedding that goes with a text,
     ``filter`` a predicate as in :meth:`Store.search`. ``coherent_search`` has the columns id,
     score, rank, text, title, evidence, gate, coherence, cosine, metadata, payload (as JSON) and
     receipt, the hash by which ``coherent_receipts`` (whose times are UTC) knows the search.
+    ``coherent_verify`` reads the whole store and has one row when everything is what was
+    written, else one for each problem: generation, files, receipts, ok, problem.
     ``metadata`` is a STRUCT of the metadata columns that the store has now; attach again after
     an ingest that brought further ones. Everything else follows the store by itself: each query
     sees the generation that is live when it runs.
@@ -107,6 +118,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     with _attaching, con.cursor() as cursor:
         _register(cursor, "__oscillink_topk", _topk, _RANKED, "native")
         _register(cursor, "__oscillink_rerank", _rerank, _RANKED, "native")
+        _register(cursor, "__oscillink_verify", _verify, _VERIFIED, "native")
         table = _tables.setdefault(search, _table(columns, metadata))
         _register(cursor, search, table, columns, "arrow")
     number = next(_numbers)
@@ -266,6 +278,20 @@ def _rerank(*arguments: Any) -> list[dict[str, Any]]:
     return _ranked(store.rerank(ids or [], text, vector=psi, k=k))
 
 
+def _verify(number: object) -> list[dict[str, Any]]:
+    report = _attached(number).verify()
+    return [
+        {
+            "generation": report.generation,
+            "files": report.files,
+            "receipts": report.receipts,
+            "ok": report.ok,
+            "problem": problem,
+        }
+        for problem in report.problems or (None,)
+    ]
+
+
 def _ranked(result: SearchResult) -> list[dict[str, Any]]:
     return [{"id": hit.id, "score": hit.score, "rank": hit.rank} for hit in result]
 
@@ -308,11 +334,16 @@ def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
             )
 
 
-def _asked(number: int, q: object, vector: object) -> tuple[Store, str | None, _Vector | None]:
-    """The store with text and vector to search for."""
+def _attached(number: object) -> Store:
     store = _stores.get(number)
     if store is None:
         raise ClosedError("the store behind this function is gone: attach it again")
+    return store
+
+
+def _asked(number: int, q: object, vector: object) -> tuple[Store, str | None, _Vector | None]:
+    """The store with text and vector to search for."""
+    store = _attached(number)
     if q is None:
         raise QueryError("q is NULL: pass text or a list of numbers, and leave out rows without")
     if not isinstance(q, str | list | tuple):

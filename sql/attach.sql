@@ -18,3 +18,7 @@ CREATE OR REPLACE TEMP MACRO ${name}_search(q, k := 10, filter := NULL, vector :
 -- LIST of STRUCT(id, score, rank) over the anchors named in ids
 CREATE OR REPLACE TEMP MACRO ${name}_rerank(q, ids, k := 10, vector := NULL) AS
     __oscillink_rerank(${store}, q, vector, k, ids::VARCHAR[]);
+
+-- One row when everything is what was written, else one for each problem.
+CREATE OR REPLACE TEMP MACRO ${name}_verify() AS TABLE
+    SELECT unnest(__oscillink_verify(${store}), max_depth := 2);

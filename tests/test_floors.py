@@ -22,9 +22,10 @@ BELOW: dict[str, set[str]] = {
     "receipts": {"errors", "model"},
     "storage": {"errors", "model", "receipts", "records"},
     "embed": {"errors", "model"},
+    "migrations": {"errors", "storage"},
     "engine": {
         "errors", "filters", "model", "records", "kernels", "lattice", "receipts", "storage",
-        "embed",
+        "embed", "migrations",
     },
 }  # fmt: skip
 # Faces may use each other: the command line runs the demo and attaches DuckDB.

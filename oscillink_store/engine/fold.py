@@ -29,7 +29,7 @@ from oscillink_store.storage.head_file import (
     writer_of,
 )
 from oscillink_store.storage.manifest import Manifest
-from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, from_arrow, to_arrow
+from oscillink_store.storage.receipt_table import from_arrow, stored, to_arrow
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal_files import (
     WalContents,
@@ -201,7 +201,7 @@ def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
     parts = [to_arrow([receipt for receipt in fresh if _is_genuine(receipt)])]
     folded = snapshot.table(RECEIPTS)
     if folded is not None:
-        parts.insert(0, folded.read().cast(RECEIPT_SCHEMA))
+        parts.insert(0, stored(folded.read()))
     return pa.concat_tables(parts)
 
 

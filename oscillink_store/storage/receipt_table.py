@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from math import fsum
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
@@ -12,7 +15,9 @@ from oscillink_store.receipts.receipt import Receipt
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["RECEIPT_SCHEMA", "from_arrow", "to_arrow"]
+__all__ = ["RECEIPT_SCHEMA", "from_arrow", "stored", "to_arrow"]
+
+_Value: TypeAlias = Callable[[Receipt], Any]
 
 RECEIPT_SCHEMA = pa.schema(
     [
@@ -23,33 +28,60 @@ RECEIPT_SCHEMA = pa.schema(
         pa.field("sequence", pa.int64(), nullable=False),
         pa.field("time", pa.timestamp("us", "UTC"), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
-        pa.field("generation", pa.int64()),
+        pa.field("version", pa.int64()),
         pa.field("label", pa.string()),
+        pa.field("key_id", pa.string()),
+        pa.field("seconds", pa.float64()),
+        pa.field("generation", pa.int64()),
+        pa.field("parent", pa.int64()),
+        # of a search: what was asked, found, and settled
+        pa.field("detail", pa.string()),
+        pa.field("payload", pa.string()),
+        pa.field("state_sig", pa.string()),
+        pa.field("has_text", pa.bool_()),
+        pa.field("has_vector", pa.bool_()),
+        pa.field("filtered", pa.bool_()),
+        pa.field("only", pa.bool_()),
         pa.field("k", pa.int64()),
         pa.field("candidates", pa.int64()),
+        pa.field("results", pa.int64()),
         pa.field("result_ids", pa.list_(pa.string())),
         pa.field("scores", pa.list_(pa.float64())),
         pa.field("first_evidence", pa.float64()),
         pa.field("fifth_evidence", pa.float64()),
+        pa.field("margin", pa.float64()),
         pa.field("best_cosine", pa.float64()),
         pa.field("delta_h", pa.float64()),
+        pa.field("delta_h_anchor", pa.float64()),
+        pa.field("delta_h_graph", pa.float64()),
+        pa.field("delta_h_query", pa.float64()),
+        pa.field("delta_h_chain", pa.float64()),
         pa.field("iterations", pa.int64()),
         pa.field("residual", pa.float64()),
         pa.field("converged", pa.bool_()),
+        pa.field("null_points", pa.int64()),
+        pa.field("contested", pa.int64()),
+        # of an ingest: anchors of the batch, and those of the generation that it made
+        pa.field("added", pa.int64()),
+        pa.field("updated", pa.int64()),
+        pa.field("unchanged", pa.int64()),
+        pa.field("deleted", pa.int64()),
+        pa.field("anchors", pa.int64()),
         pa.field("body", pa.string(), nullable=False),
     ]
 )
-"""``candidates`` is their number; all else that a receipt says stands in ``body``."""
-
-_OF_CONTENT = (
-    "generation", "k", "first_evidence", "fifth_evidence", "best_cosine", "delta_h",
-    "iterations", "residual", "converged",
-)  # fmt: skip
+"""``candidates``, ``null_points`` and ``contested`` are their numbers, ``margin`` is the first
+evidence less the fifth; all else that a receipt says stands in ``body``. What a receipt does
+not say is null: version 1 knows no ``seconds`` and splits ΔH into other terms."""
 
 
 def to_arrow(receipts: Sequence[Receipt]) -> pa.Table:
     """Lay verified receipts out as a table of :data:`RECEIPT_SCHEMA`, in their order."""
-    return pa.Table.from_pylist([_row(receipt) for receipt in receipts], RECEIPT_SCHEMA)
+    columns = [
+        pa.array([_VALUES[field.name](receipt) for receipt in receipts], field.type)
+        for field in RECEIPT_SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=RECEIPT_SCHEMA)
 
 
 def from_arrow(rows: pa.Table | pa.RecordBatch) -> Iterator[Receipt]:
@@ -61,21 +93,69 @@ def from_arrow(rows: pa.Table | pa.RecordBatch) -> Iterator[Receipt]:
         yield Receipt.from_json(body)
 
 
-def _row(receipt: Receipt) -> dict[str, Any]:
-    content = receipt.content
-    search = receipt.kind == "search"
-    return {
-        **{name: content.get(name) for name in _OF_CONTENT},
-        "hash": receipt.hash,
-        "previous": receipt.previous,
-        "content_hash": receipt.content_hash,
-        "writer": receipt.writer,
-        "sequence": receipt.sequence,
-        "time": datetime.fromisoformat(receipt.time),
-        "kind": receipt.kind,
-        "label": receipt.label,
-        "candidates": len(receipt.candidate_ids) if search else None,
-        "result_ids": receipt.result_ids if search else None,
-        "scores": receipt.scores if search else None,
-        "body": receipt.to_json(),
-    }
+def stored(rows: pa.Table) -> pa.Table:
+    """Rows of a store of any format as a table of :data:`RECEIPT_SCHEMA`.
+
+    Raises IntegrityError when a column is missing and a body that would tell is no receipt.
+    """
+    if set(RECEIPT_SCHEMA.names) <= set(rows.schema.names):
+        return rows.select(RECEIPT_SCHEMA.names).cast(RECEIPT_SCHEMA)
+    return to_arrow(list(from_arrow(rows)))
+
+
+def _said(name: str) -> _Value:
+    return lambda receipt: receipt.content.get(name)
+
+
+def _of_search(value: Callable[[Mapping[str, Any]], Any]) -> _Value:
+    return lambda receipt: value(receipt.content) if receipt.kind == "search" else None
+
+
+def _is_there(*path: str) -> _Value:
+    def is_there(content: Mapping[str, Any]) -> bool:
+        found: Any = content
+        for name in path:
+            found = (found or {}).get(name)
+        return found is not None
+
+    return _of_search(is_there)
+
+
+def _number(name: str) -> _Value:
+    def number(content: Mapping[str, Any]) -> int | None:
+        found = content.get(name)
+        return found if isinstance(found, int | None) else len(found)
+
+    return _of_search(number)
+
+
+def _term(name: str) -> _Value:
+    def term(content: Mapping[str, Any]) -> float | None:
+        found = (content.get("terms") or {}).get(name)
+        return fsum(found.values()) if isinstance(found, Mapping) else found
+
+    return _of_search(term)
+
+
+def _margin(content: Mapping[str, Any]) -> float | None:
+    first, fifth = content.get("first_evidence"), content.get("fifth_evidence")
+    return None if first is None or fifth is None else first - fifth
+
+
+_ENVELOPE = (
+    "hash", "previous", "content_hash", "writer", "sequence", "kind", "version", "label",
+    "key_id", "seconds", "payload",
+)  # fmt: skip
+_VALUES: dict[str, _Value] = {
+    **{name: _said(name) for name in RECEIPT_SCHEMA.names},
+    **{name: lambda receipt, name=name: getattr(receipt, name, None) for name in _ENVELOPE},
+    "time": lambda receipt: datetime.fromisoformat(receipt.time),
+    "has_text": _is_there("query", "text"),
+    "has_vector": _is_there("query", "vector"),
+    "filtered": _is_there("where"),
+    **{name: _number(name) for name in ("candidates", "results", "null_points", "contested")},
+    "result_ids": _said("results"),
+    "margin": _of_search(_margin),
+    **{f"delta_h_{name}": _term(name) for name in ("anchor", "graph", "query", "chain")},
+    "body": Receipt.to_json,
+}
