@@ -278,7 +278,7 @@ def _rerank(*arguments: Any) -> list[dict[str, Any]]:
     return _ranked(store.rerank(ids or [], text, vector=psi, k=k))
 
 
-def _verify(number: object) -> list[dict[str, Any]]:
+def _verify(number: int) -> list[dict[str, Any]]:
     report = _attached(number).verify()
     return [
         {
@@ -334,7 +334,7 @@ def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
             )
 
 
-def _attached(number: object) -> Store:
+def _attached(number: int) -> Store:
     store = _stores.get(number)
     if store is None:
         raise ClosedError("the store behind this function is gone: attach it again")

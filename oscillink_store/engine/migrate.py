@@ -9,18 +9,21 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from oscillink_store.migrations import MIGRATIONS, Migration
+from oscillink_store.migrations import MIGRATIONS
 from oscillink_store.model import MigrationReport
 from oscillink_store.storage.backup import back_up, require_new
 from oscillink_store.storage.commit import Change, commit
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import Manifest, read_current
+from oscillink_store.storage.migration import Migration
 from oscillink_store.storage.retention import tag
 from oscillink_store.storage.trust import require_whole
 
 __all__ = ["migrate"]
 
 Progress = Callable[[str, int, int | None], None]
+
+_STEPS: tuple[Migration, ...] = MIGRATIONS
 
 
 def migrate(
@@ -64,7 +67,7 @@ def migrate(
     looking = dry_run or not before.outdated
     with nullcontext(True) if looking else writer_lock(root, lock_timeout) as clean:
         live = before = read_current(root)
-        ahead = [step for step in MIGRATIONS if step.FROM >= before.format_version]
+        ahead = [step for step in _STEPS if before.format_version <= step.FROM]
         if ahead:
             _require_whole(root, before, report)
         if ahead and target is not None and not dry_run:

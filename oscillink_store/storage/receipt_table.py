@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import fsum
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -103,6 +102,10 @@ def stored(rows: pa.Table) -> pa.Table:
     return to_arrow(list(from_arrow(rows)))
 
 
+def _member(name: str) -> _Value:
+    return lambda receipt: getattr(receipt, name, None)
+
+
 def _said(name: str) -> _Value:
     return lambda receipt: receipt.content.get(name)
 
@@ -148,7 +151,7 @@ _ENVELOPE = (
 )  # fmt: skip
 _VALUES: dict[str, _Value] = {
     **{name: _said(name) for name in RECEIPT_SCHEMA.names},
-    **{name: lambda receipt, name=name: getattr(receipt, name, None) for name in _ENVELOPE},
+    **{name: _member(name) for name in _ENVELOPE},
     "time": lambda receipt: datetime.fromisoformat(receipt.time),
     "has_text": _is_there("query", "text"),
     "has_vector": _is_there("query", "vector"),
