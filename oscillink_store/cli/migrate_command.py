@@ -43,14 +43,14 @@ def migrate(
     if as_json:
         print_json({"store": str(store), **asdict(report)})
     elif not report.steps:
-        show(f"nothing to do: {store} has format version {report.after}")
+        show(f"nothing to do: {store} has format version {report.after}", wrap=False)
     else:
         _tell(store, report)
 
 
 def _tell(store: Path, report: MigrationReport) -> None:
     done = "would go" if report.dry_run else "went"
-    show(f"{store} {done} from format version {report.before} to {report.after}:")
+    show(f"{store} {done} from format version {report.before} to {report.after}:", wrap=False)
     for step in report.steps:
         show(f"  {step}")
     work = f"{report.rows:,} rows, {size(report.bytes)}"
