@@ -31,6 +31,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
 
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.store import Store
@@ -47,7 +48,7 @@ _tables: dict[str, Callable[..., pa.Array]] = {}
 _attaching = threading.Lock()
 
 # Until the process ends; see _release.
-_sources: WeakSet[_Source] = WeakSet()
+_sources: WeakSet[_OfStore] = WeakSet()
 
 _RANKED = [("id", pa.string()), ("score", pa.float64()), ("rank", pa.int64())]
 _DETAILS = [
@@ -126,6 +127,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     try:
         for suffix, view in _VIEWS.items():
             con.register(f"{name}_{suffix}", _Source(store, view))
+        con.register(f"{name}_receipts", _Receipts(store))
         con.execute(_sql("attach", name=name, store=str(number), search=search))
     except duckdb.Error:
         detach(con, name=name)
@@ -140,7 +142,7 @@ def detach(con: duckdb.DuckDBPyConnection, *, name: str | None = None) -> None:
         duckdb.Error: the connection is closed.
     """
     name = _checked(name)
-    for suffix in _VIEWS:
+    for suffix in _NAMES:
         con.unregister(f"{name}_{suffix}")
     con.execute(_sql("detach", name=name))
 
@@ -160,14 +162,28 @@ def _sql(file: str, **values: str) -> str:
     return Template(text).substitute(values)
 
 
-class _Source:
-    """What a view scans: a table that is asked of the store at every query.
+class _OfStore:
+    """What a view scans, until the process ends."""
+
+    _store: Store | None
+
+    def release(self) -> None:
+        self._store = None
+
+    def opened(self) -> Store:
+        if self._store is None:
+            raise ClosedError("the process is ending: no store can be read any more")
+        return self._store
+
+
+class _Source(_OfStore):
+    """A table that is asked of the store at every query.
 
     DuckDB asks for the schema when it binds a statement and for the rows when it runs it.
     """
 
     def __init__(self, store: Store, view: _View) -> None:
-        self._store: Store | None = store
+        self._store = store
         self._view = view
         _sources.add(self)
 
@@ -178,13 +194,33 @@ class _Source:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._table().__arrow_c_stream__(requested_schema)
 
-    def release(self) -> None:
-        self._store = None
-
     def _table(self) -> pa.Table:
-        if self._store is None:
-            raise ClosedError("the process is ending: no store can be read any more")
-        return self._view.table(self._store)
+        return self._view.table(self.opened())
+
+
+class _Receipts(pa.dataset.Dataset, _OfStore):  # type: ignore[misc]
+    """The receipts, of which only columns that a query uses are read: ``body`` is long."""
+
+    def __init__(self, store: Store) -> None:
+        # nothing of the base class is used but what DuckDB knows it by
+        self._store = store
+        _sources.add(self)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return _RECEIPTS
+
+    def scanner(
+        self,
+        columns: list[str] | None = None,
+        filter: pa.dataset.Expression | None = None,  # noqa: A002 - DuckDB's name for it
+    ) -> pa.dataset.Scanner:
+        wanted = _RECEIPTS.names if columns is None else columns
+        # a filter that mentions a name stands for more than it, should that be part of another
+        read = [name for name in _RECEIPTS.names if name in wanted or name in str(filter)]
+        rows = self.opened().receipts(read)
+        rows = rows.cast(pa.schema([_RECEIPTS.field(name) for name in read]))
+        return pa.dataset.dataset(rows).scanner(columns=wanted, filter=filter)
 
 
 @atexit.register
@@ -204,10 +240,6 @@ def _anchors(store: Store) -> pa.Table:
     vectors = pa.array([], pa.list_(pa.float32()))
     rows = rows.drop_columns([name for name in RESERVED_COLUMNS if name in rows.schema.names])
     return rows.add_column(rows.schema.get_field_index("gate") + 1, "vector", vectors)
-
-
-def _receipts(store: Store) -> pa.Table:
-    return store.receipts().cast(_RECEIPTS)
 
 
 class _View(NamedTuple):
@@ -232,8 +264,8 @@ _VIEWS = {
     "anchors": _View(_anchors),
     "edges": _View(Store.edges, _EDGES),
     "summaries": _View(Store.summaries),
-    "receipts": _View(_receipts, _RECEIPTS),
 }
+_NAMES = (*_VIEWS, "receipts")
 
 
 def _metadata(snapshot: Snapshot) -> pa.StructType:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
+from oscillink_store.errors import QueryError
 from oscillink_store.receipts.receipt import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from oscillink_store.storage.tables import Table
 
 __all__ = ["RECEIPT_SCHEMA", "from_arrow", "stored", "to_arrow"]
 
@@ -74,13 +77,14 @@ evidence less the fifth; all else that a receipt says stands in ``body``. What a
 not say is null: version 1 knows no ``seconds`` and splits ΔH into other terms."""
 
 
-def to_arrow(receipts: Sequence[Receipt]) -> pa.Table:
-    """Lay verified receipts out as a table of :data:`RECEIPT_SCHEMA`, in their order."""
-    columns = [
+def to_arrow(receipts: Sequence[Receipt], columns: Sequence[str] | None = None) -> pa.Table:
+    """Lay verified receipts out as columns of :data:`RECEIPT_SCHEMA`, in their order."""
+    schema = _schema_of(columns)
+    arrays = [
         pa.array([_VALUES[field.name](receipt) for receipt in receipts], field.type)
-        for field in RECEIPT_SCHEMA
+        for field in schema
     ]
-    return pa.Table.from_arrays(columns, schema=RECEIPT_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def from_arrow(rows: pa.Table | pa.RecordBatch) -> Iterator[Receipt]:
@@ -92,14 +96,27 @@ def from_arrow(rows: pa.Table | pa.RecordBatch) -> Iterator[Receipt]:
         yield Receipt.from_json(body)
 
 
-def stored(rows: pa.Table) -> pa.Table:
-    """Rows of a store of any format as a table of :data:`RECEIPT_SCHEMA`.
+def stored(table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """The receipts of a store of any format as columns of :data:`RECEIPT_SCHEMA`.
 
-    Raises IntegrityError when a column is missing and a body that would tell is no receipt.
+    Raises IntegrityError when a file is damaged, or when a column is missing and a body that
+    would tell is no receipt.
     """
-    if set(RECEIPT_SCHEMA.names) <= set(rows.schema.names):
-        return rows.select(RECEIPT_SCHEMA.names).cast(RECEIPT_SCHEMA)
-    return to_arrow(list(from_arrow(rows)))
+    schema = _schema_of(columns)
+    if set(schema.names) <= set(table.schema.names):
+        return table.read(schema.names).cast(schema)
+    return to_arrow(list(from_arrow(table.read(["body"]))), columns)
+
+
+def _schema_of(columns: Sequence[str] | None) -> pa.Schema:
+    if columns is None:
+        return RECEIPT_SCHEMA
+    if unknown := [name for name in columns if name not in RECEIPT_SCHEMA.names]:
+        raise QueryError(
+            f"columns: {unknown[0]!r} is no column of receipts: they have "
+            f"{', '.join(RECEIPT_SCHEMA.names)}"
+        )
+    return pa.schema([RECEIPT_SCHEMA.field(name) for name in columns])
 
 
 def _member(name: str) -> _Value:
