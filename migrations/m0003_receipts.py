@@ -1,9 +1,9 @@
 """Format 3: what a receipt says gets typed columns in receipts.lance, beside ``body``.
 
-In format 2 all folded receipts are of version 1. Of what these do not know, a column stays
-null: ``seconds``, ``detail``, ``payload``, ``key_id``, ``state_sig``, ``only``, null points and
-contested twins, and the terms of ΔH, which version 1 splits otherwise (each as its term of
-H(Y) − H(U*)).
+In format 2 all folded receipts are of version 1, and tell a question by its digests, as a
+``payload`` of "minimal" does. Of what they do not know, a column stays null: ``seconds``,
+``detail``, ``key_id``, ``state_sig``, ``only``, null points and contested twins, and the terms
+of ΔH, which version 1 splits otherwise (each as its term of H(Y) − H(U*)).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _row(body: str) -> dict[str, Any]:
     try:
         receipt = json.loads(body)
         content = receipt["content"]
-        row = {"version": receipt["version"]}
+        row = {"version": receipt["version"], "payload": "minimal"}
         if content["kind"] == "search":
             return row | _search(content)
         return row | {name: content.get(name) for name in _OF_INGEST}

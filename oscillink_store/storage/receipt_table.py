@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import fsum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -119,10 +120,6 @@ def _schema_of(columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([RECEIPT_SCHEMA.field(name) for name in columns])
 
 
-def _member(name: str) -> _Value:
-    return lambda receipt: getattr(receipt, name, None)
-
-
 def _said(name: str) -> _Value:
     return lambda receipt: receipt.content.get(name)
 
@@ -144,9 +141,14 @@ def _is_there(*path: str) -> _Value:
 def _number(name: str) -> _Value:
     def number(content: Mapping[str, Any]) -> int | None:
         found = content.get(name)
-        return found if isinstance(found, int | None) else len(found)
+        return None if found is None else len(found)
 
     return _of_search(number)
+
+
+def _candidates(content: Mapping[str, Any]) -> int:
+    named = content.get("candidates") or ()  # all of them in version 1, which has no number
+    return int(content.get("candidate_count", len(named)))
 
 
 def _term(name: str) -> _Value:
@@ -168,12 +170,13 @@ _ENVELOPE = (
 )  # fmt: skip
 _VALUES: dict[str, _Value] = {
     **{name: _said(name) for name in RECEIPT_SCHEMA.names},
-    **{name: _member(name) for name in _ENVELOPE},
+    **{name: attrgetter(name) for name in _ENVELOPE},
     "time": lambda receipt: datetime.fromisoformat(receipt.time),
     "has_text": _is_there("query", "text"),
     "has_vector": _is_there("query", "vector"),
     "filtered": _is_there("where"),
-    **{name: _number(name) for name in ("candidates", "results", "null_points", "contested")},
+    "candidates": _of_search(_candidates),
+    **{name: _number(name) for name in ("results", "null_points", "contested")},
     "result_ids": _said("results"),
     "margin": _of_search(_margin),
     **{f"delta_h_{name}": _term(name) for name in ("anchor", "graph", "query", "chain")},
