@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -372,6 +373,26 @@ class TestBackup:
             if path.is_file() and path.stat().st_nlink > 1
         }
         assert shared == {"anchors.lance", "corrections.lance", "receipts.lance", "segments"}
+
+    def test_searches_go_on_meanwhile(
+        self, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = shutil.copy2
+        with osc.connect(old) as store:
+            store.search("cake")
+
+            def copy(source: Path, target: Path) -> object:
+                copied = real(source, target)
+                if source.parent.name == "receipts":
+                    store.search("university")
+                return copied
+
+            monkeypatch.setattr("shutil.copy2", copy)
+            osc.migrate(old, backup=tmp_path / "b")
+            recorded = store.receipts().num_rows
+        with osc.connect(tmp_path / "b", read_only=True) as store:
+            assert store.verify().problems == ()
+            assert 25 < store.receipts().num_rows < recorded
 
     def test_copies_where_there_are_no_links(
         self, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

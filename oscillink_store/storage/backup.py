@@ -57,7 +57,7 @@ def back_up(root: Path, target: Path) -> None:
 
 def _fill(draft: Path, root: Path) -> None:
     draft.mkdir()
-    for path in sorted(root.rglob("*")):  # a folder before what is in it
+    for path in sorted(root.rglob("*"), key=_turn):
         place = path.relative_to(root)
         if place.parts[0] in _LEFT_OUT or path.name.endswith(".tmp"):
             continue
@@ -65,6 +65,12 @@ def _fill(draft: Path, root: Path) -> None:
             (draft / place).mkdir()
         else:
             _copy(path, draft / place, link=_never_changes(place))
+
+
+def _turn(path: Path) -> tuple[int, bool, Path]:
+    # A folder comes before what is in it, and what a head names before it may have gone on:
+    # searches record receipts meanwhile.
+    return len(path.parts), path.suffix != ".head", path
 
 
 def _never_changes(place: Path) -> bool:
