@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oscillink_store.embed.resolve import resolve as embedder
     from oscillink_store.engine.adoption import adopt
+    from oscillink_store.engine.migrate import migrate
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
     from oscillink_store.lattice.memory import Lattice
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         IngestReport,
         JobReport,
         MaintenanceReport,
+        MigrationReport,
         Parameters,
         SearchResult,
     )
@@ -37,6 +39,7 @@ __all__ = [
     "JobReport",
     "Lattice",
     "MaintenanceReport",
+    "MigrationReport",
     "OscillinkError",
     "Parameters",
     "Receipt",
@@ -48,6 +51,7 @@ __all__ = [
     "connect",
     "detach",
     "embedder",
+    "migrate",
 ]
 
 __version__ = "0.1.0"
@@ -60,6 +64,7 @@ _HOMES = {
     "IngestReport": "model",
     "JobReport": "model",
     "MaintenanceReport": "model",
+    "MigrationReport": "model",
     "Lattice": "lattice.memory",
     "OscillinkError": "errors",
     "Parameters": "model",
@@ -72,6 +77,7 @@ _HOMES = {
     "connect": "engine.store",
     "detach": "sql_binding",
     "embedder": "embed.resolve:resolve",
+    "migrate": "engine.migrate",
 }
 
 

@@ -11,7 +11,7 @@ builtin exception fits, the class mixes it in, so ``except ValueError`` keeps wo
     ├── DependencyError   (ImportError)  an optional package that is not installed
     └── StoreError
         ├── NotAStoreError   (ValueError)        the folder is no store
-        ├── FormatError      (ValueError)        the store needs a newer release
+        ├── FormatError      (ValueError)        the store needs another release, or to be migrated
         ├── ClosedError      (ValueError)        the store has been closed
         ├── ReadOnlyError    (PermissionError)   a write on a store that cannot be written
         ├── LockedError      (TimeoutError)      another process is writing
@@ -88,7 +88,7 @@ class NotAStoreError(StoreError, ValueError):
 
 
 class FormatError(StoreError, ValueError):
-    """The store was written by a newer release, or needs a feature this one lacks."""
+    """The store needs a newer release, or must be migrated before this one writes to it."""
 
 
 class ClosedError(StoreError, ValueError):

@@ -36,6 +36,7 @@ __all__ = [
     "JobReport",
     "JobStatus",
     "MaintenanceReport",
+    "MigrationReport",
     "Parameters",
     "Ranking",
     "ReplayReport",
@@ -318,6 +319,28 @@ class MaintenanceReport:
     files: int
     bytes: int
     repaired: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationReport:
+    """What a migration did, or would do if it was no ``dry_run``.
+
+    ``before`` and ``after`` are format versions, equal when there was nothing to do; ``steps``
+    say in words what happens between them, to ``rows`` that take ``bytes``. ``generation`` is
+    the live one now; ``tags`` keep the generations of earlier formats readable, and ``backup``
+    is the folder that holds the whole store as it was.
+    """
+
+    before: int
+    after: int
+    steps: tuple[str, ...]
+    rows: int
+    bytes: int
+    generation: int
+    tags: tuple[str, ...]
+    backup: str | None
+    dry_run: bool
     seconds: float
 
 

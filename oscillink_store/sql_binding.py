@@ -32,6 +32,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
 
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.store import Store
@@ -48,7 +49,7 @@ _tables: dict[str, Callable[..., pa.Array]] = {}
 _attaching = threading.Lock()
 
 # Until the process ends; see _release.
-_sources: WeakSet[_Source] = WeakSet()
+_sources: WeakSet[_OfStore] = WeakSet()
 
 _RANKED = [("id", pa.string()), ("score", pa.float64()), ("rank", pa.int64())]
 _DETAILS = [
@@ -58,6 +59,14 @@ _DETAILS = [
     ("gate", pa.float64()),
     ("coherence", pa.float64()),
     ("cosine", pa.float64()),
+]
+
+_VERIFIED = [
+    ("generation", pa.int64()),
+    ("files", pa.int64()),
+    ("receipts", pa.int64()),
+    ("ok", pa.bool_()),
+    ("problem", pa.string()),
 ]
 
 _Vector = list[float] | tuple[float, ...]
@@ -73,11 +82,14 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
         coherent_gate(ids, gate)                                     BIGINT, how many changed
         FROM coherent_search(q, k := 10, filter := NULL, vector := NULL)
         FROM coherent_anchors, coherent_edges, coherent_summaries, coherent_receipts
+        FROM coherent_verify()
 
     ``q`` is text or a list of numbers, ``vector`` the embedding that goes with a text,
     ``filter`` a predicate as in :meth:`Store.search`. ``coherent_search`` has the columns id,
     score, rank, text, title, evidence, gate, coherence, cosine, metadata, payload (as JSON) and
     receipt, the hash by which ``coherent_receipts`` (whose times are UTC) knows the search.
+    ``coherent_verify`` reads the whole store and has one row when everything is what was
+    written, else one for each problem: generation, files, receipts, ok, problem.
     ``metadata`` is a STRUCT of the metadata columns that the store has now; attach again after
     an ingest that brought further ones. ``coherent_gate`` sets the trust gates of anchors as
     :meth:`Store.set_gates` does, to one number or to a list of them, one for each id. A call is
@@ -113,6 +125,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
         _register(cursor, "__oscillink_topk", _topk, _rows_of(_RANKED), "native")
         _register(cursor, "__oscillink_rerank", _rerank, _rows_of(_RANKED), "native")
         _register(cursor, "__oscillink_gate", _gate, pa.int64(), "native")
+        _register(cursor, "__oscillink_verify", _verify, _rows_of(_VERIFIED), "native")
         table = _tables.setdefault(search, _table(columns, metadata))
         _register(cursor, search, table, _rows_of(columns), "arrow")
     number = next(_numbers)
@@ -120,6 +133,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, name: str | None = N
     try:
         for suffix, view in _VIEWS.items():
             con.register(f"{name}_{suffix}", _Source(store, view))
+        con.register(f"{name}_receipts", _Receipts(store))
         con.execute(_sql("attach", name=name, store=str(number), search=search))
     except duckdb.Error:
         detach(con, name=name)
@@ -134,7 +148,7 @@ def detach(con: duckdb.DuckDBPyConnection, *, name: str | None = None) -> None:
         duckdb.Error: the connection is closed.
     """
     name = _checked(name)
-    for suffix in _VIEWS:
+    for suffix in _NAMES:
         con.unregister(f"{name}_{suffix}")
     con.execute(_sql("detach", name=name))
 
@@ -154,14 +168,28 @@ def _sql(file: str, **values: str) -> str:
     return Template(text).substitute(values)
 
 
-class _Source:
-    """What a view scans: a table that is asked of the store at every query.
+class _OfStore:
+    """What a view scans, until the process ends."""
+
+    _store: Store | None
+
+    def release(self) -> None:
+        self._store = None
+
+    def opened(self) -> Store:
+        if self._store is None:
+            raise ClosedError("the process is ending: no store can be read any more")
+        return self._store
+
+
+class _Source(_OfStore):
+    """A table that is asked of the store at every query.
 
     DuckDB asks for the schema when it binds a statement and for the rows when it runs it.
     """
 
     def __init__(self, store: Store, view: _View) -> None:
-        self._store: Store | None = store
+        self._store = store
         self._view = view
         _sources.add(self)
 
@@ -172,13 +200,33 @@ class _Source:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._table().__arrow_c_stream__(requested_schema)
 
-    def release(self) -> None:
-        self._store = None
-
     def _table(self) -> pa.Table:
-        if self._store is None:
-            raise ClosedError("the process is ending: no store can be read any more")
-        return self._view.table(self._store)
+        return self._view.table(self.opened())
+
+
+class _Receipts(pa.dataset.Dataset, _OfStore):  # type: ignore[misc]
+    """The receipts, of which only columns that a query uses are read: ``body`` is long."""
+
+    def __init__(self, store: Store) -> None:
+        # nothing of the base class is used but what DuckDB knows it by
+        self._store = store
+        _sources.add(self)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return _RECEIPTS
+
+    def scanner(
+        self,
+        columns: list[str] | None = None,
+        filter: pa.dataset.Expression | None = None,  # noqa: A002 - DuckDB's name for it
+    ) -> pa.dataset.Scanner:
+        wanted = _RECEIPTS.names if columns is None else columns
+        # a filter that mentions a name stands for more than it, should that be part of another
+        read = [name for name in _RECEIPTS.names if name in wanted or name in str(filter)]
+        rows = self.opened().receipts(read)
+        rows = rows.cast(pa.schema([_RECEIPTS.field(name) for name in read]))
+        return pa.dataset.dataset(rows).scanner(columns=wanted, filter=filter)
 
 
 @atexit.register
@@ -198,10 +246,6 @@ def _anchors(store: Store) -> pa.Table:
     vectors = pa.array([], pa.list_(pa.float32()))
     rows = rows.drop_columns([name for name in RESERVED_COLUMNS if name in rows.schema.names])
     return rows.add_column(rows.schema.get_field_index("gate") + 1, "vector", vectors)
-
-
-def _receipts(store: Store) -> pa.Table:
-    return store.receipts().cast(_RECEIPTS)
 
 
 class _View(NamedTuple):
@@ -226,8 +270,8 @@ _VIEWS = {
     "anchors": _View(_anchors),
     "edges": _View(Store.edges, _EDGES),
     "summaries": _View(Store.summaries),
-    "receipts": _View(_receipts, _RECEIPTS),
 }
+_NAMES = (*_VIEWS, "receipts")
 
 
 def _metadata(snapshot: Snapshot) -> pa.StructType:
@@ -279,7 +323,7 @@ def _rerank(*arguments: Any) -> list[dict[str, Any]]:
 
 def _gate(*arguments: Any) -> int:
     number, ids, gate = arguments
-    store = _store(number)
+    store = _attached(number)
     if not ids:  # list() over no rows is NULL
         return 0
     if isinstance(gate, int | float | Decimal):
@@ -291,6 +335,20 @@ def _gate(*arguments: Any) -> int:
             f"gate is a list of {len(gate)} for {len(ids)} ids: pass one number, or one for each"
         )
     return store.set_gates([{"id": i, "gate": g} for i, g in zip(ids, gate, strict=True)]).changed
+
+
+def _verify(number: int) -> list[dict[str, Any]]:
+    report = _attached(number).verify()
+    return [
+        {
+            "generation": report.generation,
+            "files": report.files,
+            "receipts": report.receipts,
+            "ok": report.ok,
+            "problem": problem,
+        }
+        for problem in report.problems or (None,)
+    ]
 
 
 def _ranked(result: SearchResult) -> list[dict[str, Any]]:
@@ -335,7 +393,7 @@ def _check_metadata(snapshot: Snapshot, declared: pa.StructType) -> None:
             )
 
 
-def _store(number: int) -> Store:
+def _attached(number: int) -> Store:
     store = _stores.get(number)
     if store is None:
         raise ClosedError("the store behind this function is gone: attach it again")
@@ -344,7 +402,7 @@ def _store(number: int) -> Store:
 
 def _asked(number: int, q: object, vector: object) -> tuple[Store, str | None, _Vector | None]:
     """The store with text and vector to search for."""
-    store = _store(number)
+    store = _attached(number)
     if q is None:
         raise QueryError("q is NULL: pass text or a list of numbers, and leave out rows without")
     if not isinstance(q, str | list | tuple):

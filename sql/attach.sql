@@ -22,3 +22,7 @@ CREATE OR REPLACE TEMP MACRO ${name}_rerank(q, ids, k := 10, vector := NULL) AS
 -- BIGINT: how many anchors named in ids got another gate. A call is a commit.
 CREATE OR REPLACE TEMP MACRO ${name}_gate(ids, gate) AS
     __oscillink_gate(${store}, ids::VARCHAR[], gate);
+
+-- One row when everything is what was written, else one for each problem.
+CREATE OR REPLACE TEMP MACRO ${name}_verify() AS TABLE
+    SELECT unnest(__oscillink_verify(${store}), max_depth := 2);

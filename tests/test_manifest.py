@@ -68,7 +68,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 class TestFormat:
     def test_a_newer_format_is_refused(self, folder: Path) -> None:
         edit(folder, lambda raw: raw.update(format_version=FORMAT_VERSION + 1))
-        with pytest.raises(FormatError, match=r"format version 3.*upgrade") as caught:
+        with pytest.raises(FormatError, match=r"format version 4.*upgrade") as caught:
             osc.connect(folder)
         assert isinstance(caught.value, ValueError)
         with pytest.raises(FormatError, match="upgrade"):

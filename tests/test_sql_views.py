@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 import pytest
 
 import oscillink_store as osc
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "receipts.sql"
+QUERIES = [query for query in EXAMPLE.read_text(encoding="utf-8").split(";") if query.strip()]
 
 
 @pytest.fixture
@@ -90,6 +96,77 @@ def test_receipts_are_the_stores(con: duckdb.DuckDBPyConnection, store: osc.Stor
     stored = store.receipts()
     assert shown.schema.names == stored.schema.names
     assert shown.drop_columns("time").to_pylist() == stored.drop_columns("time").to_pylist()
+
+
+def test_receipts_answer_without_their_json(
+    con: duckdb.DuckDBPyConnection, store: osc.Store
+) -> None:
+    one = store.search("one city", k=2).receipt
+    two = store.search("cakes", k=6, where="lang = 'en'", vector=[1.0] * store.dimension).receipt
+    rows = con.execute(
+        "SELECT has_text, has_vector, filtered, k, results, margin, version, candidates"
+        " FROM coherent_receipts WHERE kind = 'search' ORDER BY sequence"
+    ).fetchall()
+    for row, receipt, filtered in ((rows[0], one, False), (rows[1], two, True)):
+        content = receipt.content
+        margin = content["first_evidence"] - content["fifth_evidence"]
+        assert row == (
+            True, True, filtered, content["k"], len(receipt.result_ids), margin, receipt.version,
+            len(receipt.candidate_ids),
+        )  # fmt: skip
+    ((added, anchors, parent, k),) = con.execute(
+        "SELECT added, anchors, parent, k FROM coherent_receipts WHERE kind = 'ingest'"
+    ).fetchall()
+    assert (added, anchors, parent, k) == (6, 6, 0, None)
+
+
+def test_the_documented_queries(con: duckdb.DuckDBPyConnection, store: osc.Store) -> None:
+    found = [store.search(text, k=3) for text in ("one city", "two cakes", "a cake")]
+    loose = replace(osc.Parameters(), max_iterations=1)
+    with osc.connect(store.path, parameters=loose) as other:
+        lost = other.search("Houston").receipt
+    assert lost.content["converged"] is False
+    by_day, cited, unsettled = QUERIES
+    ((day, searches, average, median, p95),) = con.execute(by_day).fetchall()
+    assert day == datetime.fromisoformat(lost.time).date()
+    assert searches == 4
+    assert 0 < median <= p95
+    assert average > 0
+    times = Counter(hit.id for result in found for hit in result) + Counter(lost.result_ids)
+    rows = con.execute(cited).fetchall()
+    assert {row[0]: row[2] for row in rows} == times
+    assert [row[2] for row in rows] == sorted(times.values(), reverse=True)
+    titles = {row["id"]: row["title"] for row in store.to_arrow().to_pylist()}
+    assert all(row[1] == titles[row[0]] for row in rows)
+    ((hash_, *_, residual),) = con.execute(unsettled).fetchall()
+    assert (hash_, residual) == (lost.hash, lost.content["residual"])
+
+
+def test_verification_of_a_whole_store(con: duckdb.DuckDBPyConnection, store: osc.Store) -> None:
+    store.search("one city")
+    assert names(con, "coherent_verify()") == ["generation", "files", "receipts", "ok", "problem"]
+    report = store.verify()
+    assert con.execute("FROM coherent_verify()").fetchall() == [
+        (store.generation, report.files, 2, True, None)
+    ]
+    con.execute("PREPARE v AS SELECT bool_and(ok) FROM coherent_verify()")
+    assert con.execute("EXECUTE v").fetchall() == [(True,)]
+    path = next((store.path / "receipts").glob("*.wal"))
+    path.write_bytes(path.read_bytes().replace(b'"k":', b'"K":'))
+    assert con.execute("EXECUTE v").fetchall() == [(False,)]
+
+
+def test_verification_has_a_row_for_each_problem(
+    con: duckdb.DuckDBPyConnection, store: osc.Store
+) -> None:
+    for path in sorted((store.path / "segments").rglob("*.arrays"))[:2]:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    problems = store.verify().problems
+    assert len(problems) == 2
+    rows = con.execute("SELECT problem FROM coherent_verify() WHERE NOT ok").fetchall()
+    assert rows == [(problem,) for problem in problems]
 
 
 def test_views_follow_an_ingest(

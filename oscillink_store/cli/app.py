@@ -17,6 +17,7 @@ from oscillink_store.cli.ingest_command import ingest
 from oscillink_store.cli.inspect_commands import stats, verify
 from oscillink_store.cli.job_commands import jobs
 from oscillink_store.cli.maintain_command import delete, maintain, tag
+from oscillink_store.cli.migrate_command import migrate
 from oscillink_store.cli.search_command import search
 from oscillink_store.cli.sql_command import sql
 from oscillink_store.errors import IntegrityWarning, OscillinkError
@@ -83,6 +84,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     jobs: "oscillink-store jobs notes.osc",
     maintain: "oscillink-store maintain notes.osc",
     gate: "oscillink-store gate notes.osc 0.02 --where \"source = 'forum'\"",
+    migrate: "oscillink-store migrate notes.osc --backup notes-before.osc",
     delete: 'oscillink-store delete notes.osc --where "year < 2020"',
     tag: "oscillink-store tag notes.osc before-import",
 }

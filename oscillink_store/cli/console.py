@@ -37,6 +37,8 @@ _LABELS = {
     "knn": "relation knn",
     "commit": "committing",
     "delete": "deleting",
+    "migrate": "migrating",
+    "backup": "backing up",
     "fold": "folding",
     "sweep": "removing files",
     "files": "checking files",

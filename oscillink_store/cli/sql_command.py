@@ -36,8 +36,8 @@ def sql(
 ) -> None:
     """Query a store with DuckDB's SQL.
 
-    There are the functions coherent_topk, coherent_search and coherent_rerank, and the views
-    coherent_anchors, coherent_edges, coherent_summaries and coherent_receipts.
+    There are the functions coherent_topk, coherent_search, coherent_rerank and coherent_verify,
+    and the views coherent_anchors, coherent_edges, coherent_summaries and coherent_receipts.
     """
     import duckdb
 

@@ -22,7 +22,7 @@ from oscillink_store.engine.live import Live
 from oscillink_store.engine.plan import plan
 from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.errors import EmbedderError, InputError
+from oscillink_store.errors import EmbedderError, FormatError, InputError
 from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Fields, IngestReport
 from oscillink_store.receipts.canonical import digest
 from oscillink_store.receipts.content import ingest_content
@@ -154,12 +154,22 @@ def _joined(rows: pa.Table) -> pa.Table:
 
 
 class Writer:
-    """Whoever holds the writer's lock: turns batches into generations, one after another."""
+    """Whoever holds the writer's lock: turns batches into generations, one after another.
+
+    Raises:
+        FormatError: the store is of an earlier format, which must be migrated first.
+    """
 
     def __init__(self, root: Path, ledger: Ledger, live: Live, *, clean: bool) -> None:
         self.root = root
+        manifest = read_current(root)
+        if manifest.outdated:
+            raise FormatError(
+                f"{root} has format version {manifest.format_version}, which this release reads "
+                f"and does not write: run oscillink-store migrate {root}, or osc.migrate(path)"
+            )
         # a damaged generation is none to build on, so it is not the one that `live` reads
-        self.snapshot = Snapshot(root, read_current(root), live.last)
+        self.snapshot = Snapshot(root, manifest, live.last)
         self._ledger = ledger
         self._live = live
         self._clean = clean
@@ -247,6 +257,7 @@ def writing(root: Path, ledger: Ledger, live: Live, lock_timeout: float) -> Iter
 
     Raises:
         LockedError: another process is writing.
+        FormatError: the store is of an earlier format, which must be migrated first.
     """
     with writer_lock(root, lock_timeout) as clean:
         yield Writer(root, ledger, live, clean=clean)

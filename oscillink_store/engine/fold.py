@@ -29,7 +29,7 @@ from oscillink_store.storage.head_file import (
     writer_of,
 )
 from oscillink_store.storage.manifest import Manifest
-from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, from_arrow, to_arrow
+from oscillink_store.storage.receipt_table import from_arrow, stored, to_arrow
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal_files import (
     WalContents,
@@ -188,7 +188,9 @@ def _is_genuine(receipt: Receipt) -> bool:
         return False
 
 
-def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
+def all_receipts(
+    root: Path, latest: Callable[[], Snapshot], columns: Sequence[str] | None = None
+) -> pa.Table:
     """Every recorded receipt: the folded ones, then those still in write-ahead files.
 
     Lines that were tampered with are no receipts; a verification tells of them. Another process
@@ -198,10 +200,10 @@ def all_receipts(root: Path, latest: Callable[[], Snapshot]) -> pa.Table:
     pending, _ = pending_receipts(root / "receipts")
     snapshot = latest()
     fresh = beyond(folded_heads(snapshot.manifest), pending)
-    parts = [to_arrow([receipt for receipt in fresh if _is_genuine(receipt)])]
+    parts = [to_arrow([receipt for receipt in fresh if _is_genuine(receipt)], columns)]
     folded = snapshot.table(RECEIPTS)
     if folded is not None:
-        parts.insert(0, folded.read().cast(RECEIPT_SCHEMA))
+        parts.insert(0, stored(folded, columns))
     return pa.concat_tables(parts)
 
 

@@ -40,6 +40,8 @@ def maintain(
     started = time.perf_counter()
     with writer_lock(root, lock_timeout) as clean:
         repaired = _repair(root) if repair else None
+        if repaired is not None and read_current(root).outdated:  # to be migrated before more
+            return _repaired_alone(repaired, started)
         writer = Writer(root, ledger, live, clean=clean)
         before = writer.snapshot
         report("fold", 0, None)
@@ -63,6 +65,19 @@ def maintain(
         files=removed,
         bytes=_bytes(before) - _bytes(after),
         repaired=repaired,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _repaired_alone(generation: int, started: float) -> MaintenanceReport:
+    return MaintenanceReport(
+        generation=generation,
+        corrections=0,
+        slots=0,
+        parts=0,
+        files=0,
+        bytes=0,
+        repaired=generation,
         seconds=time.perf_counter() - started,
     )
 

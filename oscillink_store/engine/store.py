@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -261,11 +262,17 @@ class Store(StoreWriter):
 
         return statuses(self.current)
 
-    def receipts(self) -> pa.Table:
-        """Every recorded receipt of every writer, folded or not, as an Arrow table."""
+    def receipts(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every recorded receipt of every writer, folded or not, as an Arrow table.
+
+        All columns unless told otherwise; ``body`` is the whole receipt as JSON.
+
+        Raises:
+            QueryError: there is no such column.
+        """
         from oscillink_store.engine.fold import all_receipts
 
-        return all_receipts(self.path, self.current)
+        return all_receipts(self.path, self.current, columns)
 
     def receipt(self, id: str) -> Receipt:  # noqa: A002 - what it is called everywhere
         """A recorded receipt by its id, its whole hash, or any 8 or more characters it begins with.

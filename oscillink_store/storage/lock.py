@@ -15,15 +15,15 @@ from filelock import FileLock, Timeout
 from oscillink_store.errors import LockedError
 from oscillink_store.storage.files import disk_errors
 
-__all__ = ["LOCK_NAME", "writer_lock"]
+__all__ = ["HOLDER_NAME", "LOCK_NAME", "writer_lock"]
 
 LOCK_NAME = "LOCK"
-_HOLDER_NAME = "LOCK.holder"
+HOLDER_NAME = "LOCK.holder"
 
 
 def _holder(root: Path) -> str:
     try:
-        held = json.loads((root / _HOLDER_NAME).read_text(encoding="utf-8"))
+        held = json.loads((root / HOLDER_NAME).read_text(encoding="utf-8"))
         return f"process {held['pid']} ({held['command']}) since {held['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
@@ -49,7 +49,7 @@ def writer_lock(root: Path, timeout: float) -> Iterator[bool]:
                 f"{root}: {_holder(root)} is writing and did not finish within {timeout:g} s: "
                 "wait for it, or pass a longer lock_timeout"
             ) from error
-    clean = not (root / _HOLDER_NAME).exists()
+    clean = not (root / HOLDER_NAME).exists()
     try:
         # beside the lock, whose own file the library empties whenever somebody tries it
         holder = {
@@ -58,9 +58,9 @@ def writer_lock(root: Path, timeout: float) -> Iterator[bool]:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with suppress(OSError):  # only a courtesy: what is written next tells of a full disk
-            (root / _HOLDER_NAME).write_text(json.dumps(holder), encoding="utf-8")
+            (root / HOLDER_NAME).write_text(json.dumps(holder), encoding="utf-8")
         yield clean
     finally:
         with suppress(OSError):
-            (root / _HOLDER_NAME).unlink(missing_ok=True)
+            (root / HOLDER_NAME).unlink(missing_ok=True)
         lock.release()

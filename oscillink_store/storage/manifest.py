@@ -41,7 +41,7 @@ __all__ = [
     "read_manifest",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _OLDEST_READ = 2
 CURRENT_NAME = "CURRENT"
 _FOLDER = "manifests"
@@ -118,6 +118,11 @@ class Manifest:
         """The checksum of this manifest's file."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
+    @property
+    def outdated(self) -> bool:
+        """Whether it is of an earlier format, which this release reads and does not write."""
+        return self.format_version < FORMAT_VERSION
+
     def files(self) -> list[FileEntry]:
         """Every file of this generation, tables first."""
         return [
@@ -187,7 +192,7 @@ class Manifest:
 
 
 _MEMBERS = tuple(member.name for member in fields(Manifest))
-_NEW = {"parent_sha256"}  # older manifests are without it, and have checksums too
+_SINCE = {"parent_sha256": 3}  # which manifests of earlier formats do not have
 
 
 def _plain(value: Any) -> Any:
@@ -195,8 +200,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, FileEntry):
         return value.__dict__
     if isinstance(value, Manifest):
+        version = value.format_version
         members = ((name, getattr(value, name)) for name in _MEMBERS)
-        return {name: _plain(item) for name, item in members if name not in _NEW or item}
+        return {name: _plain(item) for name, item in members if _SINCE.get(name, 0) <= version}
     if isinstance(value, TableEntry):
         return {name: _plain(item) for name, item in value.__dict__.items()}
     if isinstance(value, Mapping):

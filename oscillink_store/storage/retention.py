@@ -27,9 +27,9 @@ from oscillink_store.storage.manifest import (
 from oscillink_store.storage.segments import FOLDER
 from oscillink_store.storage.tables import VERSION_HINT
 
-__all__ = ["pinned", "remove_tag", "sweep", "sweep_orphans", "tag", "tags", "untag_after"]
+__all__ = ["PINS", "pinned", "remove_tag", "sweep", "sweep_orphans", "tag", "tags", "untag_after"]
 
-_TAGS, _PINS = "tags", "pins"
+_TAGS, PINS = "tags", "pins"
 _TAG_NAME = re.compile(r"[\w][\w.+=@-]{0,127}")
 # How many generations stay besides the live one, for readers that are just opening them.
 _BEFORE = 2
@@ -112,7 +112,7 @@ def pinned(root: Path, generation: int) -> Iterator[None]:
         MissingError: the generation is not on disk any more.
         DiskError, ReadOnlyError: the pin cannot be written.
     """
-    path = root / _PINS / f"{generation:010d}-{uuid.uuid4().hex}"
+    path = root / PINS / f"{generation:010d}-{uuid.uuid4().hex}"
     with disk_errors(root, "pinning a generation"):
         path.parent.mkdir(exist_ok=True)
         lock = FileLock(path, thread_local=False)
@@ -132,7 +132,7 @@ def pinned(root: Path, generation: int) -> Iterator[None]:
 
 def _pins(root: Path) -> set[int]:
     held = set()
-    for path in (root / _PINS).glob("[0-9]*"):
+    for path in (root / PINS).glob("[0-9]*"):
         try:
             with FileLock(path, timeout=0):
                 path.unlink(missing_ok=True)  # its reader has ended

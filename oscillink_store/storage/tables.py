@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from oscillink_store.storage.trust import require_trusted
 
 __all__ = [
     "VERSION_HINT",
+    "Derived",
     "Foreign",
     "OvertakenError",
     "Table",
@@ -41,6 +42,7 @@ __all__ = [
 _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
 _ATTEMPTS = 5
+_DERIVED_ROWS = 1024
 _MANY_FRAGMENTS, _LEAST_FRAGMENT, _LEVEL_FACTOR = 32, 1 << 10, 8
 _PREFIX = re.compile(r"^(?:Invalid user input|Schema error|LanceError\([^)]*\)|Error [a-z ]+): ")
 _INTERNAL = re.compile(r",? ?(_rowid|_rowaddr|_rowoffset|_row_\w+_at_version)(?=[,.\s]|$)")
@@ -262,8 +264,21 @@ def open_table(root: Path, name: str, entry: TableEntry) -> Table:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Derived:
+    """Columns that a table gets, worked out batch by batch from columns that it has.
+
+    ``work_out`` takes a batch of the columns ``of`` and returns one of ``schema`` with as many
+    rows. Files that are there stay as they are: each fragment gets another beside them.
+    """
+
+    schema: pa.Schema
+    of: tuple[str, ...]
+    work_out: Callable[[pa.RecordBatch], pa.RecordBatch]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TableChange:
-    """What becomes of a table: rows change, then rows go, rows come, and fragments are merged.
+    """What becomes of a table: columns come, rows change, go and come, then fragments merge.
 
     ``updated`` holds row ids (``_rowid``) and the columns in which these rows get new values; the
     other columns are not written. ``removed`` are row ids. ``rows`` have every column of the
@@ -277,6 +292,7 @@ class TableChange:
     removed: npt.NDArray[np.uint64] | None = None
     overwrite: bool = False
     compact: int = 0
+    derived: Derived | None = None
 
 
 class Written(NamedTuple):
@@ -307,6 +323,8 @@ def write_table(root: Path, name: str, before: TableEntry | None, change: TableC
         if change.updated is not None:
             require_trusted(root, before.files)  # of the columns all rows are written again
             dataset = _updated(dataset, change.updated)
+        if change.derived is not None:
+            _derive(dataset, change.derived)
         if change.removed is not None and len(change.removed):
             dataset.delete(f"_rowid IN ({', '.join(map(str, change.removed.tolist()))})")
         known = len(dataset.get_fragments())
@@ -356,6 +374,28 @@ def _updated(dataset: lance.LanceDataset, values: pa.Table) -> lance.LanceDatase
         updated_fragment_offsets=offsets,
     )
     return lance.LanceDataset.commit(dataset, update, read_version=dataset.version)
+
+
+def _derive(dataset: lance.LanceDataset, derived: Derived) -> None:
+    failures: list[OscillinkError] = []
+
+    def work_out(batch: pa.RecordBatch) -> pa.RecordBatch:
+        try:
+            return derived.work_out(batch)
+        except OscillinkError as error:
+            failures.append(error)
+            raise
+
+    try:
+        dataset.add_columns(
+            lance.batch_udf(output_schema=derived.schema)(work_out),
+            read_columns=list(derived.of),
+            batch_size=_DERIVED_ROWS,
+        )
+    except (OSError, ValueError, RuntimeError):
+        if failures:  # of which Lance keeps the words alone
+            raise failures[0] from None
+        raise
 
 
 def _compact(dataset: lance.LanceDataset, below: int) -> None:
