@@ -12,6 +12,7 @@ import typer
 from oscillink_store.cli.adopt_command import adopt
 from oscillink_store.cli.console import complain, flush, note, use_utf8
 from oscillink_store.cli.demo_command import demo
+from oscillink_store.cli.explain_command import explain
 from oscillink_store.cli.ingest_command import ingest
 from oscillink_store.cli.inspect_commands import stats, verify
 from oscillink_store.cli.job_commands import jobs
@@ -76,6 +77,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     ingest: "oscillink-store ingest notes.osc notes.jsonl --facet speaker",
     adopt: "oscillink-store adopt lancedb://my-lancedb/notes",
     search: 'oscillink-store search notes.osc "who owned The Collegian?" -k 3 --receipt',
+    explain: 'oscillink-store explain notes.osc "who owned The Collegian?" --out why.html',
     sql: "oscillink-store sql notes.osc \"FROM coherent_search('the owner', k := 3)\"",
     stats: "oscillink-store stats notes.osc",
     verify: "oscillink-store verify notes.osc",
