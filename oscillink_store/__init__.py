@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oscillink_store.engine.adoption import adopt
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
+    from oscillink_store.explanation.values import Explanation
     from oscillink_store.lattice.memory import Lattice
     from oscillink_store.model import (
         Fields,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from oscillink_store.sql_binding import attach, detach
 
 __all__ = [
+    "Explanation",
     "Fields",
     "Hit",
     "IngestReport",
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that importing the package costs next to nothing.
 _HOMES = {
+    "Explanation": "explanation.values",
     "Fields": "model",
     "Hit": "model",
     "IngestReport": "model",

@@ -18,6 +18,7 @@ from oscillink_store.cli.asking import (
 from oscillink_store.cli.console import print_json, show
 from oscillink_store.cli.inspect_commands import AsJson, StorePath
 from oscillink_store.cli.opening import open_existing
+from oscillink_store.errors import QueryError
 from oscillink_store.explanation.values import FORMATS
 
 if TYPE_CHECKING:
@@ -53,13 +54,22 @@ def explain(
         say_words_only(opened, psi)
         explained = opened.search(question, vector=psi, k=k, where=where).explain()
     if out is not None:
-        explained.save(out)
+        _save(explained, out)
     if as_json:
         print_json(explained.to_dict())
     elif out is not None:
         show(f"wrote {out}", wrap=False)
     else:
         _print(explained)
+
+
+def _save(explained: "Explanation", out: Path) -> None:
+    try:
+        explained.save(out)
+    except OSError as error:
+        raise QueryError(
+            f"--out: {out} cannot be written ({error.strerror}): name another place"
+        ) from error
 
 
 def _print(explained: "Explanation") -> None:

@@ -46,9 +46,9 @@ class _Lattice(NamedTuple):
     sources: Mapping[int, int]
     """The place of each source among the sources, from 1."""
     paths: Paths
-    degrees: Floats
+    scale: Floats
     best: npt.NDArray[np.int64]
-    """The place among the rows of each node, as which paths and degrees count them."""
+    """The place among the rows of each node, as which paths and scale count them."""
     at: npt.NDArray[np.int64]
     """The node of each place."""
 
@@ -72,7 +72,7 @@ class _Lattice(NamedTuple):
             target=target,
             relations=tuple(edge.relation for edge in edges),
             points=heaviest.points if heaviest.source == source else _TURNED[heaviest.points],
-            coupling=weight / float(self.degrees[one] * self.degrees[other]) ** 0.5,
+            coupling=weight * float(self.scale[one] * self.scale[other]),
         )
 
 
@@ -174,9 +174,10 @@ def _lattice(
     allowed = None if query.where is None else snapshot.allowed(query.where)
     sources = source_rows(ranked.evidence, rows, parameters)
     degrees = whole_degrees(entries, parameters.relation_weights, allowed)
+    scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(len(rows)), where=degrees > 0.0)
     paths = strongest_paths(
         adjacency,
-        degrees,
+        scale,
         source_weights(scaled(ranked.evidence, parameters), sources),
         parameters.screening,
     )
@@ -188,7 +189,7 @@ def _lattice(
     return _Lattice(
         edges=_edges(entries, at, parameters.relation_weights, nulls),
         paths=paths,
-        degrees=degrees,
+        scale=scale,
         best=best,
         at=at,
         sources={int(at[source]): number for number, source in enumerate(sources.tolist(), 1)},

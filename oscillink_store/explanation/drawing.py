@@ -57,7 +57,7 @@ __all__ = ["png", "svg"]
 
 DPI = 150
 MARGIN = 0.3
-_FINE = 400  # letters are measured at this resolution, where hinting moves them no more
+_FINE = 400  # letters are measured at this resolution
 _TOP, _HEADINGS, _LEGEND, _ENERGY, _FOOT = 0.9, 0.38, 0.72, 0.58, 0.32
 # Other scripts than the first font's, where one of these is installed.
 _FAMILIES = (
@@ -111,7 +111,7 @@ def _style(explanation: Explanation) -> Iterator[None]:
         "font.family": families or ["sans-serif"],
         "svg.fonttype": "none",
         "svg.hashsalt": explanation.receipt,  # the same bytes again, and no other figure's ids
-        "path.simplify": False,
+        "text.hinting": "no_hinting",  # letters as wide as they were measured
     }
     with rc_context(settings), warnings.catch_warnings():  # type: ignore[arg-type]
         warnings.filterwarnings("ignore", "Glyph .* missing from")

@@ -39,22 +39,21 @@ class Paths(NamedTuple):
 
 
 def strongest_paths(
-    adjacency: Adjacency, degrees: Float64, sources: Float64, screening: float
+    adjacency: Adjacency, scale: Float64, sources: Float64, screening: float
 ) -> Paths:
     """Find the path from a source to each node that carries the most evidence.
 
-    The diffusion's gates are h = γ Σ_k C^k s/(1+γ)^(k+1) with the couplings
-    C_ij = A_ij/√(d_i d_j), a sum over all walks from the sources: a path with the couplings
-    c_1 … c_m from source i adds γ/(1+γ) · s_i · Π c/(1+γ). This finds the path with the
-    largest s_i · Π c/(1+γ) among those that pass no other source, by Dijkstra's algorithm; at
-    equal strength the one with fewer edges, then the one over the lower node.
+    The screened diffusion's gates are h = γ Σ_k C^k s/(1+γ)^(k+1) with the couplings
+    C_ij = A_ij scale_i scale_j, a sum over all walks from the sources: a path with the
+    couplings c_1 … c_m from source i adds γ/(1+γ) · s_i · Π c/(1+γ). This finds the path with
+    the largest s_i · Π c/(1+γ) among those that pass no other source, by Dijkstra's algorithm;
+    at equal strength the one with fewer edges, then the one over the lower node.
 
-    ``adjacency`` is the graph among n nodes; ``degrees`` (n,) those that the diffusion
-    divides by, at least the graph's own; ``sources`` (n,) is positive at the sources, else 0.
+    ``adjacency`` is the graph among n nodes; ``scale`` (n,) is at most d^(−1/2), so that no
+    coupling is above 1; ``sources`` (n,) is positive at the sources, else 0.
     """
     indptr, indices, weights = adjacency
     n = len(sources)
-    scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(n), where=degrees > 0.0)
     rows = np.repeat(np.arange(n), np.diff(indptr))
     factors = (weights * scale[rows] * scale[indices] / (1.0 + screening)).tolist()
     columns, starts = indices.tolist(), indptr.tolist()
@@ -72,6 +71,6 @@ def strongest_paths(
         before[node], hops[node], strength[node] = last, length, -negative
         for entry in range(starts[node], starts[node + 1]):
             other = columns[entry]
-            if other in inner and hops[other] < 0:
+            if factors[entry] > 0.0 and other in inner and hops[other] < 0:
                 heapq.heappush(heap, (negative * factors[entry], length + 1, node, other))
     return Paths(before, hops, strength)
