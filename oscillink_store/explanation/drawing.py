@@ -313,11 +313,17 @@ def _curve(one: Box, other: Box, shift: float) -> Curve:
         start = one.x - one.radius - 0.05, one.y + shift
         bulge = min(start[0], end[0]) - min(0.12 + 0.12 * abs(other.y - one.y), 0.65) - shift
         points = [start, (bulge, one.y + shift), (bulge, other.y + shift), end]
+        codes = [Curve.MOVETO]
     else:
-        start = one.right + 0.08, one.y + shift
-        reach = 0.45 * (end[0] - start[0])
-        points = [start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end]
-    return Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
+        # first past the other labels of the column
+        start = one.end + 0.08, one.y + shift
+        reach = 0.5 * (end[0] - start[0])
+        points = [
+            (one.right + 0.08, start[1]), start,
+            (start[0] + reach, start[1]), (end[0] - reach, end[1]), end,
+        ]  # fmt: skip
+        codes = [Curve.MOVETO, Curve.LINETO]
+    return Curve(points, [*codes, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
 
 
 def _on(color: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,10 @@ ROW, TALL_ROW, RING = 0.31, 0.42, 0.04
 FLAT_ROWS, FLAT_GUTTER = 15, 0.3
 _LEAST_RADIUS, _LEAST_NUMBERED, _MOST_RADIUS = 0.055, 0.1, 0.17
 _FARTHEST = 2  # columns of their own
+_MOST_COLUMNS, _LONG = 4, 15  # as long as there is room, longer columns are parted
+
+# Between two characters: behind punctuation, or before a capital within a name.
+_ENDS = re.compile(r"[\s.,:;/_-].|[a-z0-9](?=[A-Z])")
 
 Measure = Callable[[str, float, bool], float]
 """The width of a text in inches, by its size in points and whether it is bold."""
@@ -30,8 +35,8 @@ Measure = Callable[[str, float, bool], float]
 class Box(NamedTuple):
     """A node's circle around (``x``, ``y``), and its label of one or two lines from ``left``.
 
-    The label ends at ``right``. A second line that is the beginning of the text, not the end
-    of a long name, is ``detail``.
+    The label ends at ``right``, the longest of its column at ``end``. A second line that is
+    the beginning of the text, not the end of a long name, is ``detail``.
     """
 
     x: float
@@ -41,6 +46,7 @@ class Box(NamedTuple):
     detail: str
     left: float
     right: float
+    end: float
     column: int
 
 
@@ -75,8 +81,12 @@ def place(explanation: Explanation, nodes: Sequence[int], measure: Measure) -> L
             y += row
         heights.append(y)
     height = max(heights, default=0.0)
-    for at, box in boxes.items() if not flat else ():  # each column in the middle
-        boxes[at] = box._replace(y=box.y + (height - heights[box.column]) / 2)
+    for _, held in columns:
+        end = max(boxes[at].right for at in held)
+        for at in held:  # each column in the middle
+            box = boxes[at]
+            lower = 0.0 if flat else (height - heights[box.column]) / 2
+            boxes[at] = box._replace(y=box.y + lower, end=end)
     return Lattice(boxes, headings, height)
 
 
@@ -106,6 +116,7 @@ def _box(node: Node, start: float, wide: float, measure: Measure) -> Box:
         detail=detail,
         left=left,
         right=left + max(*map(width, lines), detail_width(detail)),
+        end=0.0,
         column=0,
     )
 
@@ -117,8 +128,8 @@ def _lines(
     if width(name) <= room:
         return (name,)
     fits = max(len(_fitting(name, room, width)), 1)
-    ends = [at for at in range(fits // 2, fits) if name[at] in " .,:;/_-"]
-    end = ends[-1] + 1 if ends else fits
+    ends = (at for at in range(fits, fits // 3, -1) if _ENDS.search(name, at - 1, at + 1))
+    end = next(ends, fits)
     return name[:end].rstrip(), shortened(name[end:].lstrip(), room, width, middle=middle)
 
 
@@ -154,4 +165,12 @@ def _columns(explanation: Explanation, nodes: Sequence[int]) -> list[tuple[str, 
         0: "sources: the best by evidence", 1: "one edge from a source",
         _FARTHEST: "two edges or more", _FARTHEST + 1: "no path from a source",
     }  # fmt: skip
-    return [(headings[number], held[number]) for number in sorted(held)]
+    columns = [(headings[number], held[number]) for number in sorted(held)]
+    while len(columns) < _MOST_COLUMNS:
+        at = max(range(len(columns)), key=lambda at: len(columns[at][1]), default=0)
+        if not columns or len(columns[at][1]) <= _LONG:
+            break
+        heading, nodes = columns[at]
+        half = (len(nodes) + 1) // 2
+        columns[at : at + 1] = [(heading, nodes[:half]), ("… and these", nodes[half:])]
+    return columns

@@ -34,12 +34,13 @@ _PAGE = """<!DOCTYPE html>
 """
 
 _STYLE = """
-.{scope} {{ color: {ink}; background: {paper}; font: 14px/1.45 system-ui, sans-serif }}
-.{scope} svg {{ display: block; width: 100%; height: auto; max-width: 1200px }}
+.{scope} {{ color: {ink}; background: {paper}; overflow-x: auto;
+  font: 14px/1.45 system-ui, sans-serif }}
+.{scope} svg {{ display: block; width: 100%; min-width: 760px; max-width: 1200px; height: auto }}
 .{scope} svg text {{ font-family: "DejaVu Sans", Verdana, system-ui, sans-serif !important }}
-.{scope} table {{ border-collapse: collapse; width: 95%; margin: 12px 2.5% }}
+.{scope} table {{ border-collapse: collapse; width: 95%; min-width: 760px; margin: 12px 2.5% }}
 .{scope} th, .{scope} td {{ text-align: left; vertical-align: top; padding: 6px 12px 6px 0;
-  border-top: 1px solid {faint}; font-variant-numeric: tabular-nums }}
+  border-top: 1px solid {faint}; overflow-wrap: break-word; font-variant-numeric: tabular-nums }}
 .{scope} th {{ color: {muted}; font-weight: 600; border-top: 0 }}
 .{scope} .text, .{scope} .parts {{ color: {muted} }}
 .{scope} .parts {{ font-size: 12px; white-space: nowrap }}
