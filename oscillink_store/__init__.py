@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from oscillink_store.engine.migrate import migrate
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
+    from oscillink_store.explanation.values import Explanation
     from oscillink_store.lattice.memory import Lattice
     from oscillink_store.model import (
         Fields,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from oscillink_store.sql_binding import attach, detach
 
 __all__ = [
+    "Explanation",
     "Fields",
     "GateReport",
     "Hit",
@@ -58,6 +60,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that importing the package costs next to nothing.
 _HOMES = {
+    "Explanation": "explanation.values",
     "Fields": "model",
     "GateReport": "model",
     "Hit": "model",

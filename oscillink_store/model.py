@@ -7,17 +7,20 @@ mathematics.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from oscillink_store.errors import InputError, QueryError
+from oscillink_store.hypertext import escaped, table
+from oscillink_store.snippet import snippet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from oscillink_store.explanation.values import Explanation
     from oscillink_store.receipts.receipt import Receipt
 
 __all__ = [
@@ -236,6 +239,7 @@ class SearchResult:
     receipt: Receipt
     seconds: float = field(compare=False)
     """Wall time of the search in seconds; not part of the receipt."""
+    _explain: Callable[[], Explanation] | None = field(default=None, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -250,6 +254,41 @@ class SearchResult:
     def ids(self) -> list[str]:
         """The ids in rank order."""
         return [hit.id for hit in self.hits]
+
+    def explain(self) -> Explanation:
+        """Why each hit is there: the search is run again, on the generation that it read.
+
+        That generation stays open as long as the result is kept.
+
+        Raises:
+            QueryError: the result was copied or unpickled, which leaves the store behind.
+        """
+        if self._explain is None:
+            raise QueryError(
+                "this result cannot be explained, copies do not know the store that they come "
+                "from: explain the result that search() returned, or search again"
+            )
+        return self._explain()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_explain": None}
+
+    def _repr_html_(self) -> str:
+        numbers = ("rank", "score", "evidence", "gate", "coherence", "cosine")
+        rows = [
+            [
+                *(
+                    f"{value:.3g}" if value is not None else ""
+                    for value in (getattr(hit, name) for name in numbers)
+                ),
+                f"<b>{escaped(hit.title or hit.id)}</b><br>{escaped(snippet(hit.text, [], 170))}",
+            ]
+            for hit in self.hits
+        ]
+        return (
+            f"{table([*numbers, 'anchor'], rows, frozenset(numbers))}\n"
+            f"<p>{escaped(str(self.receipt))}, {1000 * self.seconds:.1f} ms</p>"
+        )
 
     def to_arrow(self) -> pa.Table:
         """One row per hit in rank order, payloads as JSON; metadata columns stand behind."""

@@ -51,8 +51,8 @@ def _fails(run: Run, *pieces: str, code: int = 1) -> None:
 
 def test_every_command_has_help_with_an_example(cli: Callable[..., Run]) -> None:
     assert COMMANDS == [
-        "adopt", "delete", "demo", "gate", "ingest", "jobs", "maintain", "migrate", "search",
-        "sql", "stats", "tag", "verify",
+        "adopt", "delete", "demo", "explain", "gate", "ingest", "jobs", "key", "maintain",
+        "migrate", "replay", "search", "sql", "stats", "tag", "verify",
     ]  # fmt: skip
     overview = cli("--help")
     for name in COMMANDS:

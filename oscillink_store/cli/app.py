@@ -12,12 +12,15 @@ import typer
 from oscillink_store.cli.adopt_command import adopt
 from oscillink_store.cli.console import complain, flush, note, use_utf8
 from oscillink_store.cli.demo_command import demo
+from oscillink_store.cli.explain_command import explain
 from oscillink_store.cli.gate_command import gate
 from oscillink_store.cli.ingest_command import ingest
 from oscillink_store.cli.inspect_commands import stats, verify
 from oscillink_store.cli.job_commands import jobs
 from oscillink_store.cli.maintain_command import delete, maintain, tag
 from oscillink_store.cli.migrate_command import migrate
+from oscillink_store.cli.opening import use_key
+from oscillink_store.cli.receipt_commands import key, replay
 from oscillink_store.cli.search_command import search
 from oscillink_store.cli.sql_command import sql
 from oscillink_store.errors import IntegrityWarning, OscillinkError
@@ -61,6 +64,15 @@ def _root(
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Let an error end in Python's traceback.")
     ] = False,
+    sealing: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            envvar="OSCILLINK_KEY",
+            help="The key file that seals receipts, and that verify and replay check them with.",
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option(
@@ -69,6 +81,7 @@ def _root(
     ] = False,
 ) -> None:
     _Run.traceback = traceback
+    use_key(sealing)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -78,9 +91,12 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     ingest: "oscillink-store ingest notes.osc notes.jsonl --facet speaker",
     adopt: "oscillink-store adopt lancedb://my-lancedb/notes",
     search: 'oscillink-store search notes.osc "who owned The Collegian?" -k 3 --receipt',
+    explain: 'oscillink-store explain notes.osc "who owned The Collegian?" --out why.html',
     sql: "oscillink-store sql notes.osc \"FROM coherent_search('the owner', k := 3)\"",
     stats: "oscillink-store stats notes.osc",
     verify: "oscillink-store verify notes.osc",
+    replay: "oscillink-store replay notes.osc 7c1d09a2e6b3f845",
+    key: "oscillink-store key audit.json",
     jobs: "oscillink-store jobs notes.osc",
     maintain: "oscillink-store maintain notes.osc",
     gate: "oscillink-store gate notes.osc 0.02 --where \"source = 'forum'\"",

@@ -11,6 +11,7 @@ import typer
 from oscillink_store.cli.console import bars, note, print_json, show
 from oscillink_store.cli.inspect_commands import AsJson
 from oscillink_store.cli.job_commands import print_job
+from oscillink_store.cli.opening import sealing_key
 from oscillink_store.errors import EmbedderError
 from oscillink_store.model import Fields, GateReport, IngestReport, JobReport
 
@@ -196,7 +197,9 @@ def _open(
             f"{of or 'outside'}: {remedy}"
         )
     lexical = embedder is None and without
-    opened = connect(store, embedder="hash" if lexical else embedder, fields=fields)
+    opened = connect(
+        store, embedder="hash" if lexical else embedder, fields=fields, key=sealing_key()
+    )
     return opened, source, fields, lexical
 
 

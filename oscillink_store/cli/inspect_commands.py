@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from oscillink_store.cli.console import bars, print_json, show
-from oscillink_store.cli.opening import open_existing, require_store
+from oscillink_store.cli.opening import open_existing, require_store, sealing_key
+from oscillink_store.model import VerifyReport
 
 __all__ = ["AsJson", "StorePath", "size", "stats", "verify"]
 
@@ -59,14 +60,15 @@ def verify(store: StorePath, as_json: AsJson = False) -> None:
     from oscillink_store.engine.verify import verify as verify_store
 
     require_store(store)
+    key = sealing_key()
     with bars() as progress:
-        report = verify_store(store, progress)
+        report = verify_store(store, progress, None if key is None else {key.id: key})
     if as_json:
         print_json({"ok": report.ok, **asdict(report)})
     else:
         checked = (
             f"generation {report.generation}: {report.files:,} files ({size(report.bytes)}), "
-            f"{report.receipts:,} receipts"
+            f"{report.receipts:,} receipts{_sealed(report)}"
         )
         if report.ok:
             show(f"whole: {checked}", style="green")
@@ -76,3 +78,15 @@ def verify(store: StorePath, as_json: AsJson = False) -> None:
                 show(f"  {problem}", wrap=False)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _sealed(report: VerifyReport) -> str:
+    """What became of the macs of receipts, if there are any."""
+    told = []
+    if report.sealed:
+        told.append(f"{report.sealed:,} checked with the key")
+    if report.unchecked:
+        told.append(f"{report.unchecked:,} sealed with a key, which --key would check")
+    if told and report.unsealed:
+        told.append(f"{report.unsealed:,} not sealed")
+    return f" ({', '.join(told)})" if told else ""

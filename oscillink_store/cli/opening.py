@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oscillink_store.engine.store import Store
+    from oscillink_store.receipts.key import Key
 
-__all__ = ["open_existing", "require_store"]
+__all__ = ["open_existing", "require_store", "sealing_key", "use_key"]
 
 
 def require_store(path: Path) -> None:
@@ -23,6 +24,28 @@ def require_store(path: Path) -> None:
             f"{path}: there is no store here: check the path, or fill a new one with "
             f"oscillink-store ingest {path} SOURCE"
         )
+
+
+class _Given:
+    """What the global options say about this run."""
+
+    key: str | None = None
+
+
+def use_key(file: str | None) -> None:
+    """Take the file of the key that seals receipts from now on."""
+    _Given.key = file
+
+
+def sealing_key() -> Key | None:
+    """The key of this run.
+
+    Raises:
+        InputError: its file holds none.
+    """
+    from oscillink_store.receipts.key import Key
+
+    return None if _Given.key is None else Key.from_file(_Given.key)
 
 
 def open_existing(path: Path, *, read_only: bool = False, embedder: str | None = None) -> Store:
@@ -37,7 +60,7 @@ def open_existing(path: Path, *, read_only: bool = False, embedder: str | None =
 
     require_store(path)
     try:
-        return connect(path, embedder=embedder, read_only=read_only)
+        return connect(path, embedder=embedder, read_only=read_only, key=sealing_key())
     except ReadOnlyError as error:
         raise ReadOnlyError(
             f"{path}: the folder cannot be written, so no receipt could be recorded: "

@@ -2,22 +2,28 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscillink_store.cli.console import note, print_json, show
+from oscillink_store.cli.asking import (
+    Count,
+    EmbedderName,
+    Question,
+    ReadOnly,
+    Vector,
+    Where,
+    read_vector,
+    say_words_only,
+)
+from oscillink_store.cli.console import print_json, show
 from oscillink_store.cli.inspect_commands import AsJson, StorePath
 from oscillink_store.cli.opening import open_existing
-from oscillink_store.cli.snippet import snippet, words
-from oscillink_store.errors import QueryError
 from oscillink_store.model import Hit, SearchResult
+from oscillink_store.snippet import snippet, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from oscillink_store.engine.store import Store
 
 __all__ = ["search"]
 
@@ -26,65 +32,25 @@ _SNIPPET = 170
 
 def search(
     store: StorePath,
-    question: Annotated[
-        str | None, typer.Argument(metavar="QUESTION", help="What you want to know.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits at most.")] = 5,
-    where: Annotated[
-        str | None, typer.Option(help="A SQL predicate over the metadata: \"lang = 'en'\".")
-    ] = None,
-    vector: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|JSON",
-            help="The question's embedding: a .npy or .json file, or a JSON list of numbers.",
-        ),
-    ] = None,
+    question: Question = None,
+    k: Count = 5,
+    where: Where = None,
+    vector: Vector = None,
     label: Annotated[str | None, typer.Option(help="A note to keep in the receipt.")] = None,
-    embedder: Annotated[
-        str | None, typer.Option(help="The store's embedder, when it is not the built-in one.")
-    ] = None,
+    embedder: EmbedderName = None,
     receipt: Annotated[bool, typer.Option("--receipt", help="Show the whole receipt.")] = False,
-    read_only: Annotated[
-        bool, typer.Option("--read-only", help="Record no receipt; for folders of others.")
-    ] = False,
+    read_only: ReadOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a store: candidates by vector and words, ranked by what connects them."""
-    psi = None if vector is None else _vector(vector)
+    psi = read_vector(vector)
     with open_existing(store, read_only=read_only, embedder=embedder) as opened:
-        if psi is None and not opened.has_embedder:
-            _say_words_only(opened)
+        say_words_only(opened, psi)
         result = opened.search(question, vector=psi, k=k, where=where, label=label)
     if as_json:
         print_json(_document(question, where, result, whole_receipt=receipt))
     else:
         _print(question, result, recorded=not read_only, whole_receipt=receipt)
-
-
-def _vector(given: str) -> Any:
-    import numpy as np
-
-    try:
-        if given.endswith(".npy"):
-            return np.load(given, allow_pickle=False)
-        return json.loads(Path(given).read_text() if given.endswith(".json") else given)
-    except OSError as error:
-        raise QueryError(
-            f"--vector: {given} cannot be read ({error.strerror}): pass a .npy or .json file, or "
-            "a JSON list of numbers"
-        ) from error
-    except ValueError as error:
-        raise QueryError(
-            f"--vector: {given[:60]} holds no vector: pass a .npy or .json file, or a JSON list "
-            "of numbers such as '[0.1, 0.2]'"
-        ) from error
-
-
-def _say_words_only(store: "Store") -> None:
-    name = store.stats()["embedder"]
-    if name is not None:
-        note(f"searching by words alone: --embedder {name} would search by meaning too")
 
 
 def _document(

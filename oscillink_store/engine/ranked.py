@@ -13,6 +13,7 @@ from oscillink_store.lattice.settle import Settled
 __all__ = ["NOTHING", "Ranked"]
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 
 
@@ -20,7 +21,8 @@ Rows = npt.NDArray[np.int64]
 class Ranked:
     """The candidates and what they amount to; arrays are (n,).
 
-    ``rows`` are slots, ascending; ``best`` places among them, best first. ``gates``,
+    ``rows`` are slots, ascending; ``best`` places among them, best first. ``named`` and
+    ``faceted`` tell whose title and whose facet the question names. ``gates``,
     ``adjacency`` and ``settled`` are None in rankings without the lattice, ``cosine`` when the
     query had no vector.
     """
@@ -29,6 +31,8 @@ class Ranked:
     best: Rows
     scores: Floats
     evidence: Floats
+    named: Bools
+    faceted: Bools
     gates: Floats | None
     cosine: Floats | None
     adjacency: Adjacency | None
@@ -37,5 +41,6 @@ class Ranked:
 
 NOTHING = Ranked(
     rows=np.empty(0, np.int64), best=np.empty(0, np.int64), scores=np.empty(0),
-    evidence=np.empty(0), gates=None, cosine=None, adjacency=None, settled=None,
+    evidence=np.empty(0), named=np.empty(0, np.bool_), faceted=np.empty(0, np.bool_),
+    gates=None, cosine=None, adjacency=None, settled=None,
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ from oscillink_store.engine.candidates import (
     named_rows,
     text_matches,
 )
+from oscillink_store.engine.explain import explanation
 from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import NOTHING, Ranked
 from oscillink_store.engine.search_receipt import receipt_content
 from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.explanation.values import Explanation
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.mmr import mmr
 from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
@@ -55,7 +57,13 @@ def answer(snapshot: Snapshot, query: Query, ledger: Ledger, executor: Executor)
     hits, content = found(snapshot, query, executor)
     seconds = time.perf_counter() - started
     receipt = ledger.record(content, label=query.label, payload=query.payload, seconds=seconds)
-    return SearchResult(hits=hits, receipt=receipt, seconds=time.perf_counter() - started)
+
+    def explain() -> Explanation:
+        with ThreadPoolExecutor(1) as beside:  # the store may have been closed since
+            return explanation(snapshot, query, _rank(snapshot, query, beside), receipt)
+
+    seconds = time.perf_counter() - started
+    return SearchResult(hits=hits, receipt=receipt, seconds=seconds, _explain=explain)
 
 
 def found(
@@ -126,8 +134,9 @@ def _flat(found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
         chosen = mmr(measured.vectors[best], scores[best], found.query.k, parameters.mmr_lambda)
         best = best[chosen]
     return Ranked(
-        rows=rows, best=best, scores=scores, evidence=measured.total, gates=None,
-        cosine=measured.cosine, adjacency=None, settled=None,
+        rows=rows, best=best, scores=scores, evidence=measured.total, named=measured.named,
+        faceted=np.zeros(len(rows), np.bool_), gates=None, cosine=measured.cosine, adjacency=None,
+        settled=None,
     )  # fmt: skip
 
 
@@ -163,9 +172,9 @@ class _Evidence:
             dense = standardize(self.cosine, found.dense.mean, found.dense.deviation)
         if found.text is not None:
             text = standardize(found.text.scores_of(rows), found.text.mean, found.text.deviation)
-        named = np.isin(rows, found.named)
+        self.named = np.isin(rows, found.named)
         self.trust = snapshot.gates[rows].astype(np.float64)
-        total = evidence(dense, text, named, found.query.parameters)
+        total = evidence(dense, text, self.named, found.query.parameters)
         self.total = trusted(total, self.trust)
 
 
@@ -183,7 +192,8 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
         degrees=whole_degrees(entries, parameters.relation_weights, found.allowed),
         trust=None if (measured.trust == 1.0).all() else measured.trust,
     ).gates
-    scores = final_scores(strength, diffused, _faceted(snapshot, found, rows), parameters)
+    faceted = _faceted(snapshot, found, rows)
+    scores = final_scores(strength, diffused, faceted, parameters)
     peak = diffused.max()
     gates = (diffused / peak if peak > 0.0 else diffused) * measured.trust
     vectors = measured.vectors
@@ -194,7 +204,8 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
     settled = settle(vectors, psi, gates, adjacency, parameters)
     return Ranked(
         rows=rows, best=order(scores, rows), scores=scores, evidence=measured.total,
-        gates=gates, cosine=measured.cosine, adjacency=adjacency, settled=settled,
+        named=measured.named, faceted=faceted, gates=gates, cosine=measured.cosine,
+        adjacency=adjacency, settled=settled,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oscillink_store.cli.snippet import snippet, words
+from oscillink_store.snippet import snippet, words
 
 TEXT = (
     "Returns nothing at first. "
