@@ -132,9 +132,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The manifest as stable JSON with a checksum of its own."""
-        content = _text(_plain(self))
-        checksum = hashlib.sha256(content.encode()).hexdigest()
-        return f'{content[:-1]}, "checksum": "{checksum}"}}\n'.encode()
+        return _sealed(_plain(self))
 
     @classmethod
     def from_bytes(cls, content: bytes, path: Path) -> Manifest:
@@ -182,13 +180,16 @@ class Manifest:
                 for name, table in raw["tables"].items()
             }
             raw["segments"] = {name: FileEntry(**entry) for name, entry in raw["segments"].items()}
-            return cls(**raw)
+            manifest = cls(**raw)
+            # earlier releases wrote fewer members, so the bytes cannot be made again from it
+            manifest.__dict__["sha256"] = hashlib.sha256(content).hexdigest()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, FormatError):
                 raise
             raise IntegrityError(
                 f"{path}: not a readable manifest: restore the folder from a backup"
             ) from error
+        return manifest
 
 
 _MEMBERS = tuple(member.name for member in fields(Manifest))
@@ -208,6 +209,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _sealed(values: Mapping[str, Any]) -> bytes:
+    """The bytes of a manifest with these members."""
+    content = _text(values)
+    checksum = hashlib.sha256(content.encode()).hexdigest()
+    return f'{content[:-1]}, "checksum": "{checksum}"}}\n'.encode()
 
 
 def _text(values: Mapping[str, Any]) -> str:
@@ -344,6 +352,9 @@ def _read_current(root: Path) -> Manifest:
 def is_whole(content: bytes, path: Path) -> bool:
     """Whether these are, to the byte, those of a manifest that this release reads."""
     try:
-        return Manifest.from_bytes(content, path).to_bytes() == content
+        Manifest.from_bytes(content, path)
     except (IntegrityError, FormatError):
         return False
+    members = json.loads(content)
+    del members["checksum"]
+    return _sealed(members) == content
