@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+import oscillink_store as osc
 from oscillink_store.engine.compact import compact
 from oscillink_store.engine.plan import MERGED
 from oscillink_store.engine.snapshot import Snapshot
@@ -43,6 +44,16 @@ def held(snapshot: Snapshot) -> dict[str, Any]:
 def content(path: Path) -> dict[str, Any]:
     """:func:`held` of the live generation."""
     return held(snapshot_of(path))
+
+
+def answered(receipt: osc.Receipt) -> dict[str, Any]:
+    """What the receipt of a search says, but for what names the generation and its files."""
+    told = {name: value for name, value in receipt.content.items() if name not in _NAMING}
+    told["state"] = {**told["state"], "generation": None}
+    return told
+
+
+_NAMING = {"generation", "state_sig"}
 
 
 def edges(snapshot_edges: pa.Table) -> set[tuple[str, str, str, float]]:

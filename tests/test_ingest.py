@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_content import content, snapshot_of
+from store_content import answered, content, snapshot_of
 
 import oscillink_store as osc
 from oscillink_store.errors import InputError, IntegrityError
@@ -56,10 +56,7 @@ QUESTIONS: list[dict[str, Any]] = [
 
 def answers(store: osc.Store) -> list[dict[str, Any]]:
     """What the store answers, to the bit, without what names the generation."""
-    contents = [dict(store.search(**question).receipt.content) for question in QUESTIONS]
-    for told in contents:
-        del told["generation"]
-    return contents
+    return [answered(store.search(**question).receipt) for question in QUESTIONS]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_content import content
+from store_content import answered, content
 
 import oscillink_store as osc
 from oscillink_store.errors import ClosedError, IntegrityError, IntegrityWarning, ReadOnlyError
@@ -48,12 +48,9 @@ QUESTIONS: list[dict[str, Any]] = [
 
 def told(store: osc.Store) -> dict[str, Any]:
     results = [store.search(**question) for question in QUESTIONS]
-    contents = [dict(result.receipt.content) for result in results]
-    for each in contents:
-        del each["generation"]
     return {
         "hits": [result.hits for result in results],
-        "contents": contents,
+        "contents": [answered(result.receipt) for result in results],
         "arrow": store.to_arrow(),
         "edges": store.edges(),
         "content": content(store.path),

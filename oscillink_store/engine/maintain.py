@@ -15,8 +15,8 @@ from oscillink_store.errors import IntegrityError
 from oscillink_store.model import MaintenanceReport
 from oscillink_store.storage.commit import Change
 from oscillink_store.storage.lock import writer_lock
-from oscillink_store.storage.manifest import publish, read_current
-from oscillink_store.storage.retention import sweep_orphans, untag_after
+from oscillink_store.storage.manifest import read_current
+from oscillink_store.storage.retention import restore, sweep_orphans, untag_after
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.trust import require_whole
 from oscillink_store.storage.wal import Ledger
@@ -114,7 +114,7 @@ def _repair(root: Path) -> int | None:
                 f"{root}: no generation is whole ({error}): restore the folder from a backup"
             ) from error
         untag_after(root, found.generation)
-        publish(root, found.manifest)
+        restore(root, found.manifest)
         return found.generation
     return None
 

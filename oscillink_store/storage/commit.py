@@ -104,7 +104,6 @@ def commit(
             sweep_orphans(root, parent)
         draft = replace(
             parent,
-            # a number that no generation had, be it live or given up as damaged
             generation=max([parent.generation, *manifests_on_disk(root)]) + 1,
             parent=parent.generation,
             parent_sha256=parent.sha256,

@@ -9,6 +9,7 @@ lives.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -60,22 +61,31 @@ class HeadFile:
         self._writer, self._key = writer, key
         path = head_path(directory, writer)
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
         self._written = -1
         self._guard = threading.Lock()
-        self.write(head)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            self.write(head)
+        except OSError:  # a full disk: the next entry makes it again
+            path.unlink()
+            os.close(self._handle)
+            raise
 
     def write(self, head: Head) -> None:
         """Name an entry that is on the disk; an earlier one than before counts for nothing."""
         with self._guard:
             if head.sequence > self._written:
-                os.pwrite(self._handle, _block(self._writer, head, self._key), 0)
+                self._put(_block(self._writer, head, self._key))
                 self._written = head.sequence
 
     def finish(self, head: Head) -> None:
         """Name the last entry that there will ever be."""
         with self._guard:
-            os.pwrite(self._handle, _block(self._writer, head, self._key, closed=True), 0)
+            self._put(_block(self._writer, head, self._key, closed=True))
+
+    def _put(self, block: bytes) -> None:
+        if os.pwrite(self._handle, block, 0) < len(block):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Let go of the file."""

@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,12 +23,23 @@ from oscillink_store.storage.manifest import (
     Manifest,
     manifest_path,
     manifests_on_disk,
+    publish,
     read_manifest,
 )
 from oscillink_store.storage.segments import FOLDER
 from oscillink_store.storage.tables import VERSION_HINT
 
-__all__ = ["PINS", "pinned", "remove_tag", "sweep", "sweep_orphans", "tag", "tags", "untag_after"]
+__all__ = [
+    "PINS",
+    "pinned",
+    "remove_tag",
+    "restore",
+    "sweep",
+    "sweep_orphans",
+    "tag",
+    "tags",
+    "untag_after",
+]
 
 _TAGS, PINS = "tags", "pins"
 _TAG_NAME = re.compile(r"[\w][\w.+=@-]{0,127}")
@@ -102,6 +114,25 @@ def untag_after(root: Path, generation: int) -> None:
         with suppress(IntegrityError):
             if _tagged(path) > generation:
                 remove_tag(root, path.name)
+
+
+def restore(root: Path, manifest: Manifest) -> None:
+    """Make an older generation live again and give up those after it, as a repair does.
+
+    It gets a number that none of them had, as receipts may tell of them.
+    """
+    later = [g for g in manifests_on_disk(root) if g > manifest.generation]
+    numbers = (int(path.name) for path in (root / FOLDER).glob("*") if path.name.isdigit())
+    again = replace(
+        manifest,
+        generation=max([manifest.generation, *later, *numbers]) + 1,
+        parent=manifest.generation,
+        parent_sha256=manifest.sha256,
+    )
+    with disk_errors(root, "the repair"):
+        publish(root, again)
+        for generation in later:
+            manifest_path(root, generation).unlink()
 
 
 @contextmanager
