@@ -102,6 +102,7 @@ def connect(
     checked_detail(detail)
     if payload not in get_args(Payload):
         raise QueryError(f"payload is {payload!r}: use 'minimal' or 'extended'")
+    sealing = key if key is None or isinstance(key, Key) else Key.from_file(key)
     checked_options(fields, parameters)
     root = Path(path)
     open_folder(root, new_manifest(fields, parameters), read_only=read_only)
@@ -114,7 +115,7 @@ def connect(
         durability=durability,
         detail=detail,
         payload=payload,
-        key=key if key is None or isinstance(key, Key) else Key.from_file(key),
+        key=sealing,
         lock_timeout=lock_timeout,
     )
 
