@@ -28,7 +28,6 @@ from oscillink_store.storage import wal
 from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, from_arrow, to_arrow
 from oscillink_store.storage.wal import Ledger
 from oscillink_store.storage.wal_files import (
-    dead_wals,
     is_alive,
     pending_receipts,
     read_wal,
@@ -53,6 +52,10 @@ def run(script, *arguments, timeout=60):
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def dead_wals(directory):
+    return [read_wal(path) for path in wal_files(directory) if not is_alive(path)]
 
 
 def receipts_in(directory):
@@ -149,7 +152,7 @@ def test_killing_the_process_loses_no_entry(directory):
         seen = [process.stdout.readline().strip() for _ in range(300)]
         (path,) = wal_files(directory)
         assert is_alive(path)
-        assert list(dead_wals(directory)) == []
+        assert dead_wals(directory) == []
         process.kill()
         seen += process.stdout.read().split()
     assert not is_alive(path)
@@ -277,7 +280,7 @@ def test_bytes_beyond_the_last_entry_are_cut_before_the_next(directory):
 def test_a_rotated_file_is_dead_and_the_chain_goes_on(directory):
     with Ledger(directory) as ledger:
         before = [ledger.record({"n": n}) for n in range(3)]
-        assert list(dead_wals(directory)) == []
+        assert dead_wals(directory) == []
         ledger.rotate()
         ledger.rotate()
         after = [ledger.record({"n": n}) for n in range(2)]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,10 @@ from oscillink_store.storage.receipt_table import from_arrow, stored, to_arrow
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal_files import (
     WalContents,
-    dead_wals,
+    WalLine,
     is_alive,
     pending_receipts,
+    read_wal,
     remove_wal,
     wal_files,
 )
@@ -45,6 +45,7 @@ __all__ = [
     "all_receipts",
     "beyond",
     "find_receipt",
+    "fold_due",
     "folded_heads",
     "known_heads",
     "prepare_fold",
@@ -55,6 +56,9 @@ _HASH = re.compile(r"[0-9a-f]{8,64}")
 # Folding adds a fragment to receipts.lance, so small leftovers wait for company.
 _LEAST_RECEIPTS = 256
 _LEAST_FILES = 16
+_LEAST_BYTES = 1 << 20
+# Parsed receipts take several times their bytes, and a commit should not take long.
+_MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +116,18 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold:
     heads = {writer: found.head for writer, found in known.items() if found.head is not None}
     folded = folded_heads(manifest)
     seal = manifest.receipts.get("seal", GENESIS)
-    fresh, files = _foldable(directory, folded, known)
+    fresh, files = _foldable(directory, folded, known) if fold_due(root) else ([], [])
     tables = {}
     if files:
         # The seal pins all that was folded; a head is of use as long as its writer has files.
         present = {writer_of(path) for path in (*wal_files(directory), *head_files(directory))}
         folded = {writer: head for writer, head in folded.items() if writer in present}
-        for receipt in fresh:
+        receipts = [line.receipt for line in fresh]
+        for receipt in receipts:
             folded[receipt.writer] = Head(sequence=receipt.sequence, hash=receipt.hash)
-        seal = fold_seal(seal, (receipt.hash for receipt in fresh))
-        tables[RECEIPTS] = TableChange(rows=to_arrow(fresh))
+        seal = fold_seal(seal, (receipt.hash for receipt in receipts))
+        bodies = [line.text.decode() for line in fresh]
+        tables[RECEIPTS] = TableChange(rows=to_arrow(receipts, bodies=bodies))
     recorded = {
         "seal": seal,
         "heads": {writer: asdict(head) for writer, head in folded.items()},
@@ -131,21 +137,56 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold:
     return Fold(change=change, files=tuple(files))
 
 
+def fold_due(root: Path) -> bool:
+    """Whether so much has been left behind by writers that it is worth folding."""
+    dead = [path for path in wal_files(root / "receipts") if not is_alive(path)]
+    if len(dead) >= _LEAST_FILES or sum(map(_size, dead)) >= _LEAST_BYTES:
+        return True
+    return sum(_lines(path) for path in dead) >= _LEAST_RECEIPTS
+
+
 def _foldable(
     directory: Path, folded: Mapping[str, Head], known: Mapping[str, KnownHead]
-) -> tuple[list[Receipt], list[WalContents]]:
-    dead = list(dead_wals(directory))
-    if len(dead) < _LEAST_FILES and sum(len(wal.receipts) for wal in dead) < _LEAST_RECEIPTS:
-        return [], []
-    fresh: list[Receipt] = []
+) -> tuple[list[WalLine], list[WalContents]]:
+    """What one commit folds: whole files, writer by writer, no more than memory has room for."""
+    fresh: list[WalLine] = []
     files: list[WalContents] = []
-    for writer, wals in groupby(dead, attrgetter("writer")):
-        mine = list(wals)
-        new = beyond(folded, (receipt for wal in mine for receipt in wal.receipts))
-        if _is_whole(directory, mine, new, folded.get(writer, Head()), known.get(writer)):
+    room = _MOST_BYTES
+    dead = (path for path in wal_files(directory) if not is_alive(path))
+    for writer, paths in groupby(dead, writer_of):
+        mine, taken = list(paths), list[WalContents]()
+        for path in mine:
+            if room > 0:
+                with suppress(FileNotFoundError):
+                    taken.append(read_wal(path))
+                    room -= taken[-1].size
+        if not taken:
+            break
+        after = folded.get(writer, Head())
+        new = [
+            line for wal in taken for line in wal.lines if line.receipt.sequence > after.sequence
+        ]
+        partly = len(taken) < len(mine)
+        if _is_whole(directory, taken, new, after, known.get(writer), partly=partly):
             fresh += new
-            files += mine
+            files += taken
+        else:
+            room += sum(wal.size for wal in taken)  # it stays, and must not keep others back
     return fresh, files
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _lines(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Receipt]:
@@ -160,23 +201,29 @@ def beyond(heads: Mapping[str, Head], receipts: Iterable[Receipt]) -> list[Recei
 def _is_whole(
     directory: Path,
     files: Sequence[WalContents],
-    receipts: Sequence[Receipt],
+    lines: Sequence[WalLine],
     after: Head,
     known: KnownHead | None,
+    *,
+    partly: bool,
 ) -> bool:
-    """Whether the files of a writer hold what it wrote, all of it if it has ended."""
+    """Whether the files of a writer hold what it wrote, all of it if it has ended.
+
+    ``partly`` says that it has more files than these, the first ones.
+    """
     writer = files[0].writer
     if any(wal.problems for wal in files):
         return False
-    if known is None and all(receipt.version == 1 for receipt in receipts):
+    receipts = [line.text for line in lines]
+    if known is None and all(line.receipt.version == 1 for line in lines):
         return verify_chains(receipts, after={writer: after}).ok  # from before there were heads
     if known is None or known.head is None:
         return False
-    last = receipts[-1].sequence if receipts else after.sequence
+    last = lines[-1].receipt.sequence if lines else after.sequence
     if known.closed and (last > known.head.sequence or any(wal.torn for wal in files)):
         return False
     # what a living writer's head says of can be in a file that is not folded yet
-    waiting = last < known.head.sequence and is_alive(head_path(directory, writer))
+    waiting = last < known.head.sequence and (partly or is_alive(head_path(directory, writer)))
     heads = {} if waiting else {writer: [known.head]}
     return verify_chains(receipts, heads, after={writer: after}).ok
 

@@ -78,11 +78,24 @@ evidence less the fifth; all else that a receipt says stands in ``body``. What a
 not say is null: version 1 knows no ``seconds`` and splits ΔH into other terms."""
 
 
-def to_arrow(receipts: Sequence[Receipt], columns: Sequence[str] | None = None) -> pa.Table:
-    """Lay verified receipts out as columns of :data:`RECEIPT_SCHEMA`, in their order."""
+def to_arrow(
+    receipts: Sequence[Receipt],
+    columns: Sequence[str] | None = None,
+    *,
+    bodies: Sequence[str] | None = None,
+) -> pa.Table:
+    """Lay verified receipts out as columns of :data:`RECEIPT_SCHEMA`, in their order.
+
+    ``bodies`` are their lines, where they are at hand.
+    """
     schema = _schema_of(columns)
     arrays = [
-        pa.array([_VALUES[field.name](receipt) for receipt in receipts], field.type)
+        pa.array(
+            bodies
+            if bodies is not None and field.name == "body"
+            else [_VALUES[field.name](receipt) for receipt in receipts],
+            field.type,
+        )
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)

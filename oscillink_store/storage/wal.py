@@ -46,7 +46,7 @@ __all__ = [
 
 SYNC_SECONDS = 1.0
 SYNC_ENTRIES = 256
-ROTATE_BYTES = 16 << 20
+ROTATE_BYTES = 4 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -18,12 +18,12 @@ from oscillink_store.storage.head_file import writer_of
 from oscillink_store.storage.wal import ledger_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = [
     "WalContents",
-    "dead_wals",
+    "WalLine",
     "is_alive",
     "pending_receipts",
     "read_wal",
@@ -31,6 +31,13 @@ __all__ = [
     "wal_files",
     "wal_lines",
 ]
+
+
+class WalLine(NamedTuple):
+    """A line, and the receipt that it is."""
+
+    text: bytes
+    receipt: Receipt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +51,14 @@ class WalContents:
 
     path: Path
     size: int
-    receipts: tuple[Receipt, ...]
+    lines: tuple[WalLine, ...]
     torn: int
     problems: tuple[str, ...]
+
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """The receipts of the lines."""
+        return tuple(line.receipt for line in self.lines)
 
     @property
     def writer(self) -> str:
@@ -65,12 +77,12 @@ def read_wal(path: Path) -> WalContents:
     Raises FileNotFoundError when it has been folded and removed meanwhile.
     """
     lines = wal_lines(path)
-    receipts: list[Receipt] = []
+    found: list[WalLine] = []
     problems: list[str] = []
     torn = lines.torn
     for number, line in enumerate(lines.lines, 1):
         try:
-            receipts.append(_own(Receipt.from_json(line), path))
+            found.append(WalLine(line, _own(Receipt.from_json(line), path)))
         except (IntegrityError, FormatError) as error:
             if number == len(lines.lines) and not torn:
                 torn = len(line) + 1
@@ -79,7 +91,7 @@ def read_wal(path: Path) -> WalContents:
     return WalContents(
         path=path,
         size=lines.size,
-        receipts=tuple(receipts),
+        lines=tuple(found),
         torn=torn,
         problems=tuple(problems),
     )
@@ -116,13 +128,6 @@ def is_alive(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
-
-
-def dead_wals(directory: Path) -> Iterator[WalContents]:
-    """Read the files that no living writer holds, one by one: those to fold, then to remove."""
-    for path in wal_files(directory):
-        if not is_alive(path):
-            yield read_wal(path)
 
 
 def pending_receipts(
