@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.engine.compact import compact, is_sparse, widened
-from oscillink_store.engine.fold import prepare_fold
+from oscillink_store.engine.fold import Fold, prepare_fold
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.plan import plan
 from oscillink_store.engine.row_vectors import unit_vectors
@@ -237,6 +237,21 @@ class Writer:
         """
         self._ledger.rotate()
         fold = prepare_fold(self.root, self.snapshot.manifest)
+        return self._commit(changes, fold, before_swap)
+
+    def fold(self) -> bool:
+        """Fold receipts in a commit of their own, if any are to be; whether there were."""
+        fold = prepare_fold(self.root, self.snapshot.manifest)
+        if fold.files:
+            self._commit([], fold, lambda _: None)
+        return bool(fold.files)
+
+    def _commit(
+        self,
+        changes: Iterable[Change],
+        fold: Fold,
+        before_swap: Callable[[Manifest], object],
+    ) -> Manifest:
         manifest = commit(
             self.root,
             self.snapshot.manifest,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from oscillink_store.engine.batch import Writer, silent
 from oscillink_store.engine.compact import compact
-from oscillink_store.engine.fold import fold_due, prepare_fold
 from oscillink_store.engine.live import Live, last_whole
 from oscillink_store.engine.record_change import merge_records
 from oscillink_store.engine.snapshot import ANCHORS, CORRECTIONS, Snapshot
@@ -55,8 +54,8 @@ def maintain(
             changes += [compact(before)] if loose else []
             report("commit", 0, None)
             writer.commit(changes)
-        while fold_due(root) and prepare_fold(root, writer.snapshot.manifest).files:
-            writer.commit([])
+        while writer.fold():
+            pass
         report("sweep", 0, None)
         removed = sweep_orphans(root, writer.snapshot.manifest)
     after = writer.snapshot
