@@ -26,7 +26,7 @@ from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.explanation.values import Explanation
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.mmr import mmr
-from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
+from oscillink_store.lattice.graph import cut_out, neighbors, whole_degrees
 from oscillink_store.lattice.names import named_values
 from oscillink_store.lattice.rank import (
     evidence,
@@ -136,7 +136,7 @@ def _flat(found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
     return Ranked(
         rows=rows, best=best, scores=scores, evidence=measured.total, named=measured.named,
         faceted=np.zeros(len(rows), np.bool_), gates=None, cosine=measured.cosine, adjacency=None,
-        settled=None,
+        edges=None, settled=None,
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
     query = found.query
     parameters = query.parameters
     entries = snapshot.lattice.entries(rows)
-    adjacency = induced(entries, parameters.relation_weights)
+    adjacency, edges = cut_out(entries, parameters.relation_weights)
     strength = scaled(measured.total, parameters)
     sources = source_rows(measured.total, rows, parameters)
     diffused = diffuse(
@@ -205,7 +205,7 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
     return Ranked(
         rows=rows, best=order(scores, rows), scores=scores, evidence=measured.total,
         named=measured.named, faceted=faceted, gates=gates, cosine=measured.cosine,
-        adjacency=adjacency, settled=settled,
+        adjacency=adjacency, edges=edges, settled=settled,
     )  # fmt: skip
 
 
