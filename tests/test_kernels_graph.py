@@ -291,15 +291,16 @@ def test_edge_energies_hold_for_any_size_of_weight(
         scale, coupling = np.empty(n), np.empty(2 * edges)
         normalize(*graph, scale, coupling)
         pairs, residuals = np.empty((edges, 2), np.int32), np.empty(edges)
-        totals = np.empty(3)
-        assert edge_forms(*graph, scale, Y, U, pairs, residuals, totals) == edges
+        moved, totals = np.empty(edges), np.empty(3)
+        assert edge_forms(*graph, scale, Y, U, pairs, residuals, moved, totals) == edges
         wide = [X.astype(float) for X in (Y, U, Y - U)]
         L = laplacian_of(weights)
         expected = [float(np.trace(X.T @ L @ X)) for X in wide]
         np.testing.assert_allclose(totals, expected, rtol=2e-5, atol=1e-5)
-        ends = [wide[1][pairs[:, side]] * scale[pairs[:, side]][:, None] for side in (0, 1)]
-        each = weights[pairs[:, 0], pairs[:, 1]] * ((ends[0] - ends[1]) ** 2).sum(axis=1)
-        np.testing.assert_allclose(residuals, each, rtol=1e-4, atol=1e-6)
+        for X, told in ((wide[1], residuals), (wide[2], moved)):
+            ends = [X[pairs[:, side]] * scale[pairs[:, side]][:, None] for side in (0, 1)]
+            each = weights[pairs[:, 0], pairs[:, 1]] * ((ends[0] - ends[1]) ** 2).sum(axis=1)
+            np.testing.assert_allclose(told, each, rtol=1e-4, atol=1e-6)
         assert (pairs[:, 0] < pairs[:, 1]).all()
 
 
@@ -322,7 +323,7 @@ def test_agreement_is_that_of_directions(n: int, D: int, copies: int, seed: int)
     scale, coupling = np.empty(n), np.empty(2 * edges)
     normalize(*graph, scale, coupling)
     pairs, residuals = np.empty((edges, 2), np.int32), np.empty(edges)
-    edge_forms(*graph, scale, U, U, pairs, residuals, np.empty(3))
+    edge_forms(*graph, scale, U, U, pairs, residuals, np.empty(edges), np.empty(3))
     squares = np.empty(n)
     anchor_forms(U, U, np.zeros(D, np.float32), np.zeros(n), squares, np.empty(4))
     ratio, gaps = np.empty(n), np.empty(edges)

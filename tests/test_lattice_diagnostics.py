@@ -24,7 +24,7 @@ from oscillink_store.lattice.settle import (
     robust_z,
     settle,
 )
-from oscillink_store.model import Parameters
+from oscillink_store.model import RELATIONS, Parameters
 
 Float64 = npt.NDArray[np.float64]
 
@@ -112,6 +112,53 @@ def test_null_points_follow_the_dense_formula(n: int, degree: float, seed: int) 
             assert told[a, b] == pytest.approx(first, rel=1e-2)
         elif min(first, second) < NULL_POINT_Z - 0.01:
             assert (a, b) not in told
+
+
+@settings(max_examples=60)
+@given(
+    n=st.integers(1, 25),
+    counts=st.lists(st.integers(0, 40), min_size=len(RELATIONS), max_size=len(RELATIONS)),
+    path=st.lists(st.integers(0, 24), max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_terms_of_delta_h_add_up_to_the_bit(
+    n: int, counts: list[int], path: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    edges = [
+        Edges(
+            source=rng.integers(0, n, count), target=rng.integers(0, n, count),
+            weight=rng.uniform(0.01, 2.0, count), relation=code,
+        )
+        for code, count in enumerate(counts)
+    ]  # fmt: skip
+    lattice = Lattice(rng.standard_normal((n, 9)), edges=edges)
+    gates = rng.random(n)
+    lattice.set_query(rng.standard_normal(9), gates)
+    if len(path) > 1:
+        lattice.add_chain([node % n for node in path])
+    receipt, parameters = lattice.receipt(), lattice.parameters
+    terms = receipt["terms"]
+    flat = [terms["anchor"], *terms["graph"].values(), terms["query"], terms["chain"]]
+    assert math.fsum(flat) == receipt["delta_h"]
+    assert min(flat) >= 0.0
+    assert list(terms["graph"]) == list(RELATIONS)
+
+    apart = lattice.Y.astype(float) - lattice.stationary()
+    A = dense_of(lattice.adjacency)
+    scale = np.divide(1.0, np.sqrt(A.sum(axis=1)), out=np.zeros(n), where=A.any(axis=1))
+    gaps = ((apart[:, None] * scale[:, None, None] - apart * scale[:, None]) ** 2).sum(axis=2)
+    for code, omega in enumerate(parameters.relation_weights):
+        once = edges[code].canonical()
+        form = (once.weight * gaps[once.source, once.target]).sum()
+        expected = parameters.coherence_term * omega * float(form)
+        assert terms["graph"][RELATIONS[code]] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    pull = float((gates * (apart**2).sum(axis=1)).sum())
+    assert terms["query"] == pytest.approx(parameters.query_term * pull, rel=1e-4, abs=1e-5)
+    assert terms["anchor"] == pytest.approx(float((apart**2).sum()), rel=1e-4, abs=1e-5)
+    along = path_laplacian(n, [node % n for node in path] if len(path) > 1 else None)
+    chain = parameters.path_term * float(np.trace(apart.T @ along @ apart))
+    assert terms["chain"] == pytest.approx(chain, rel=1e-4, abs=1e-5)
 
 
 def test_robust_scores() -> None:

@@ -11,6 +11,7 @@ from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import Ranked
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.filters import Filter
+from oscillink_store.lattice.settle import split_terms
 from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Hit, Parameters
 from oscillink_store.receipts.canonical import digest
 from oscillink_store.receipts.content import asked_of, search_content
@@ -28,10 +29,6 @@ def receipt_content(
     """The content of the receipt of a search."""
     descending = np.sort(ranked.evidence)[::-1]
     cosine, settled = ranked.cosine, ranked.settled
-    terms = {} if settled is None else {
-        name: energy - settled.energy_stationary[name]
-        for name, energy in settled.energy_anchors.items()
-    }  # fmt: skip
     candidates = snapshot.values("id", ranked.rows)
     return search_content(
         generation=snapshot.generation,
@@ -53,7 +50,7 @@ def receipt_content(
         fifth_evidence=float(descending[4]) if len(descending) > 4 else None,
         best_cosine=float(cosine.max()) if cosine is not None and len(cosine) else None,
         delta_h=None if settled is None else settled.delta_h,
-        energy=terms,
+        terms={} if settled is None else split_terms(settled, ranked.edges),
         iterations=None if settled is None else settled.iterations,
         residual=None if settled is None else settled.residual,
         converged=None if settled is None else settled.converged,

@@ -33,7 +33,8 @@ ROUNDING = 1e-6
 
 @kernel(
     "int64(const int64[::1], const int32[::1], const float64[::1], const float64[::1],"
-    " const float32[:,::1], const float32[:,::1], int32[:,::1], float64[::1], float64[::1])",
+    " const float32[:,::1], const float32[:,::1], int32[:,::1], float64[::1], float64[::1],"
+    " float64[::1])",
     using="oscillink_store.kernels.lanes",
 )
 def edge_forms(
@@ -45,14 +46,15 @@ def edge_forms(
     U: npt.NDArray[np.float32],
     pairs: npt.NDArray[np.int32],
     residuals: npt.NDArray[np.float64],
+    moved: npt.NDArray[np.float64],
     totals: npt.NDArray[np.float64],
 ) -> int:
-    """Take A_ij ‖·‖² of every edge i < j at U, and the sums of that form at Y, U and Y − U.
+    """Take A_ij ‖·‖² of every edge i < j at U and Y − U, and that form's sums at Y, U and Y − U.
 
     ``indptr`` (n+1,), ``indices`` and ``weights`` (nnz,): a symmetric CSR; ``scale`` (n,) is
     d^(−1/2); ``Y`` and ``U`` (n, D). Writes the edges' ends to ``pairs`` (nnz/2, 2), their
-    forms at U to ``residuals`` (nnz/2,), and tr(YᵀLY), tr(UᵀLU), tr((Y−U)ᵀL(Y−U)) to
-    ``totals`` (3,). Returns the number of edges.
+    forms at U and at Y − U to ``residuals`` and ``moved`` (nnz/2,), and tr(YᵀLY), tr(UᵀLU),
+    tr((Y−U)ᵀL(Y−U)) to ``totals`` (3,). Returns the number of edges.
     """
     n, D = Y.shape
     zero = splat(np.float32(0.0))
@@ -71,7 +73,7 @@ def edge_forms(
             root = np.sqrt(weights[entry])
             own = splat(np.float32(root * scale[i]))
             other = splat(np.float32(root * scale[j]))
-            at_u = zero
+            at_u, apart = zero, zero
             for d in range(0, D, LANES):
                 width = min(LANES, D - d)
                 y = subtract(
@@ -86,9 +88,11 @@ def edge_forms(
                 at_y = fma(y, y, at_y)
                 at_u = fma(u, u, at_u)
                 at_difference = fma(difference, difference, at_difference)
+                apart = fma(difference, difference, apart)
             pairs[count, 0] = i
             pairs[count, 1] = j
             residuals[count] = total(at_u)
+            moved[count] = total(apart)
             totals[1] += residuals[count]
             count += 1
         totals[0] += total(at_y)

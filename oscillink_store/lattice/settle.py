@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,15 @@ from oscillink_store.kernels.energy import agreement, anchor_forms, edge_forms
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.kernels.layout import aligned
 from oscillink_store.lattice.graph import Adjacency
+from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oscillink_store.lattice.graph import TypedEdges
     from oscillink_store.model import Parameters
 
-__all__ = ["TERMS", "Diffused", "Settled", "diffuse", "settle"]
+__all__ = ["TERMS", "Diffused", "Settled", "diffuse", "settle", "split_terms"]
 
 TERMS = ("anchor", "graph", "query", "chain")
 HEAT_TERMS = 8
@@ -52,10 +54,12 @@ class Settled(NamedTuple):
     ``U`` (n, D); ``residual`` is the largest ‖rhs − MU‖/‖rhs‖ over the D columns;
     ``energy_anchors`` and ``energy_stationary`` hold the terms of H at Y and at U by
     :data:`TERMS`, weights λ applied; ``delta_h`` = tr((Y−U)ᵀM(Y−U)) ≥ 0 equals their
-    difference at the exact solution. ``coherence`` (n,) in [0, 1] is
-    2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off at 0: 1 when an anchor equals
-    its neighbours, 0 when it is orthogonal or opposed to them or has none.
-    ``null_points`` are (i, j, z) of :func:`null_points`.
+    difference at the exact solution, and ``delta_terms`` are its terms, none below 0.
+    ``coherence`` (n,) in [0, 1] is 2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off
+    at 0: 1 when an anchor equals its neighbours, 0 when it is orthogonal or opposed to them or
+    has none. Per edge i < j of the graph, in the order of ``pairs`` (E, 2): ``residuals`` and
+    ``moved`` (E,) are λ_C A_ij‖X_i/√d_i − X_j/√d_j‖² at X = U and at X = Y − U, ``gaps`` (E,)
+    2 − 2 cos(U_i, U_j).
     """
 
     U: Float32
@@ -64,9 +68,22 @@ class Settled(NamedTuple):
     converged: bool
     energy_anchors: dict[str, float]
     energy_stationary: dict[str, float]
-    delta_h: float
+    delta_terms: dict[str, float]
     coherence: Float64
-    null_points: list[tuple[int, int, float]]
+    pairs: npt.NDArray[np.int32]
+    residuals: Float64
+    moved: Float64
+    gaps: Float64
+
+    @property
+    def delta_h(self) -> float:
+        """tr((Y−U)ᵀM(Y−U)), the sum of ``delta_terms``."""
+        return math.fsum(self.delta_terms.values())
+
+    @property
+    def null_points(self) -> list[tuple[int, int, float]]:
+        """The edges (i, j, z) of :func:`null_points`, found anew at every look."""
+        return null_points(self.pairs, self.residuals, self.gaps)
 
 
 def diffuse(
@@ -147,8 +164,9 @@ def settle(
 
     squares, sums = np.empty(n), np.empty(4)
     anchor_forms(Y, U, psi, gates, squares, sums)
-    pairs, residuals, totals = graph.forms(Y, U)
-    path_totals = chain.forms(Y, U)[2] if chain is not None else np.zeros(3)
+    forms = graph.forms(Y, U)
+    totals = forms.totals
+    path_totals = chain.forms(Y, U).totals if chain is not None else np.zeros(3)
     weights = (
         parameters.anchor_term, parameters.coherence_term,
         parameters.query_term, parameters.path_term,
@@ -156,7 +174,7 @@ def settle(
     at_y = (0.0, totals[0], sums[1], path_totals[0])
     at_u = (sums[0], totals[1], sums[2], path_totals[1])
     at_difference = (sums[0], totals[2], sums[3], path_totals[2])
-    agreed, gaps = coherence(adjacency, graph.scale, pairs, residuals, squares)
+    agreed, gaps = coherence(adjacency, graph.scale, forms.pairs, forms.residuals, squares)
     return Settled(
         U=U,
         iterations=iterations,
@@ -164,10 +182,57 @@ def settle(
         converged=bool(residual[0] <= parameters.tolerance),
         energy_anchors=_terms(weights, at_y),
         energy_stationary=_terms(weights, at_u),
-        delta_h=math.fsum(_terms(weights, at_difference).values()),
+        delta_terms=_terms(weights, at_difference),
         coherence=agreed,
-        null_points=null_points(pairs, parameters.coherence_term * residuals, gaps),
+        pairs=forms.pairs,
+        residuals=parameters.coherence_term * forms.residuals,
+        moved=parameters.coherence_term * forms.moved,
+        gaps=gaps,
     )
+
+
+def split_terms(settled: Settled, edges: TypedEdges | None) -> dict[str, Any]:
+    """The terms of ΔH with that of the graph by relation; ``math.fsum`` of all of them is ΔH.
+
+    ``edges`` are those of the graph that was settled, None where nothing was known of
+    relations: all of them are then nearest neighbours'. An edge's part of the graph's term
+    belongs to its relations in the shares ω_r w_r / A_ij.
+    """
+    graph = settled.delta_terms["graph"]
+    by_relation = np.zeros(len(RELATIONS))
+    if edges is None:
+        by_relation[RELATIONS.index("knn")] = graph
+    elif graph > 0.0:
+        by_relation = _by_relation(settled.moved, edges, graph)
+    return {
+        **settled.delta_terms,
+        "graph": dict(zip(RELATIONS, by_relation.tolist(), strict=True)),
+    }
+
+
+def _by_relation(moved: Float64, edges: TypedEdges, graph: float) -> Float64:
+    first = np.ones(len(edges.relation), np.bool_)
+    first[1:] = (edges.ends[1:] != edges.ends[:-1]).any(axis=1)
+    pair = np.cumsum(first) - 1
+    shares = edges.weight / np.bincount(pair, edges.weight)[pair]
+    whole = np.bincount(edges.relation, moved[pair] * shares, len(RELATIONS))
+    # In multiples of the sum's last bit nothing is lost, so that what the largest part is given,
+    # the rest, makes the parts add up exactly.
+    unit = np.spacing(graph)
+    sums: Float64 = np.rint(whole / unit) * unit
+    largest = int(np.argmax(sums))
+    sums[largest] = 0.0
+    sums[largest] = graph - sums.sum()
+    return sums
+
+
+class _Forms(NamedTuple):
+    """What :func:`oscillink_store.kernels.energy.edge_forms` takes, without the weights λ."""
+
+    pairs: npt.NDArray[np.int32]
+    residuals: Float64
+    moved: Float64
+    totals: Float64
 
 
 class _Operator:
@@ -179,12 +244,15 @@ class _Operator:
         self.coupling = np.empty(len(adjacency.weights))
         normalize(*adjacency, self.scale, self.coupling)
 
-    def forms(self, Y: Float32, U: Float32) -> tuple[npt.NDArray[np.int32], Float64, Float64]:
-        """Return edges (E, 2), their residuals A_ij‖·‖² at U (E,), and the sums at Y, U, Y − U."""
-        room = len(self.coupling) // 2
-        pairs, residuals, totals = np.empty((room, 2), np.int32), np.empty(room), np.empty(3)
-        edge_forms(*self.adjacency, self.scale, Y, U, pairs, residuals, totals)
-        return pairs, residuals, totals
+    def forms(self, Y: Float32, U: Float32) -> _Forms:
+        """Take the form of this Laplacian edge by edge at U and Y − U, and summed at Y too."""
+        room = len(self.adjacency.weights) // 2
+        forms = _Forms(np.empty((room, 2), np.int32), np.empty(room), np.empty(room), np.empty(3))
+        edge_forms(
+            *self.adjacency, self.scale, Y, U,
+            forms.pairs, forms.residuals, forms.moved, forms.totals,
+        )  # fmt: skip
+        return forms
 
 
 def _terms(weights: Sequence[float], forms: Sequence[float]) -> dict[str, float]:

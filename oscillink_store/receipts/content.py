@@ -42,7 +42,7 @@ def search_content(
     fifth_evidence: float | None,
     best_cosine: float | None,
     delta_h: float | None,
-    energy: Mapping[str, float],
+    terms: Mapping[str, Any],
     iterations: int | None,
     residual: float | None,
     converged: bool | None,
@@ -52,7 +52,7 @@ def search_content(
 
     ``candidates`` are the ids that the lattice was solved over, left out of a receipt of
     ``detail`` "light"; ``results`` and ``scores`` the hits, best first. ``only`` says that the
-    candidates were given. ``energy`` holds the terms of ΔH by name, ``residual`` is relative.
+    candidates were given. ``terms`` holds those of ΔH by name, ``residual`` is relative.
     What was not measured is None: ΔH and the solver's figures when nothing was settled, an
     evidence or a cosine when there is none. ``vector`` is the float32 query vector as it was
     used, of shape (D,). ``knn_recall`` is the audited recall of the lattice's nearest
@@ -85,7 +85,7 @@ def search_content(
         "fifth_evidence": fifth_evidence,
         "best_cosine": best_cosine,
         "delta_h": delta_h,
-        "energy": energy,
+        "terms": terms,
         "iterations": iterations,
         "residual": residual,
         "converged": converged,
