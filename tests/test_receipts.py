@@ -49,6 +49,9 @@ def search_example(**changes):
         "residual": 1.5e-5,
         "converged": True,
         "knn_recall": 1.0,
+        "coherence": [0.5, 0.25, 1.0, 0.0, 0.75],
+        "null_points": [["a", "c", ["knn"], 4.5]],
+        "contested": [],
     }
     return search_content(**{**values, **changes})
 

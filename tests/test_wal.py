@@ -504,6 +504,9 @@ def search_example(n):
         residual=1e-6,
         converged=True,
         knn_recall=1.0,
+        coherence=None,
+        null_points=None,
+        contested=None,
     )
 
 

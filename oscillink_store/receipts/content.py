@@ -47,6 +47,9 @@ def search_content(
     residual: float | None,
     converged: bool | None,
     knn_recall: float | None,
+    coherence: Sequence[float] | None,
+    null_points: Sequence[Any] | None,
+    contested: Sequence[Any] | None,
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
 
@@ -60,6 +63,9 @@ def search_content(
 
     ``asked`` is the question itself, of :func:`asked_of`, or None where digests are to be all
     that is kept of it. ``state`` are the digests of :mod:`oscillink_store.receipts.state`.
+
+    ``coherence`` is per candidate, ``null_points`` are [id, id, names of relations, z],
+    ``contested`` are mappings of ids, cosine, ratio and differs; None where not asked for.
     """
     content = {
         "kind": "search",
@@ -90,6 +96,9 @@ def search_content(
         "residual": residual,
         "converged": converged,
         "knn_recall": knn_recall,
+        "coherence": coherence,
+        "null_points": null_points,
+        "contested": contested,
     }
     content["state_sig"] = state_signature(content)
     return content
