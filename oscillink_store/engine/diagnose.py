@@ -35,12 +35,15 @@ class NullPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Contested:
-    """Two candidates that differ only in names or numbers, the first of them a hit."""
+    """Two candidates that differ only in names or numbers, the first of them a hit.
+
+    ``differs`` are words of their texts, None where a receipt may keep none.
+    """
 
     ids: tuple[str, str]
     cosine: float
     ratio: float
-    differs: tuple[tuple[str, str], ...]
+    differs: tuple[tuple[str, str], ...] | None
 
     def to_json(self) -> dict[str, Any]:
         """The pair as a receipt tells it."""
@@ -48,7 +51,7 @@ class Contested:
             "ids": list(self.ids),
             "cosine": self.cosine,
             "ratio": self.ratio,
-            "differs": [list(pair) for pair in self.differs],
+            "differs": None if self.differs is None else [list(pair) for pair in self.differs],
         }
 
 
@@ -79,7 +82,7 @@ def diagnose(snapshot: Snapshot, ranked: Ranked, query: Query) -> Diagnosis:
     terms = {} if settled is None else split_terms(settled, ranked.edges)
     if query.detail == "light":
         return Diagnosis(terms=terms)
-    contested = _contested(snapshot, ranked, query.k)
+    contested = _contested(snapshot, ranked, query)
     if settled is None or ranked.edges is None:
         return Diagnosis(terms=terms, contested=contested)
     return Diagnosis(
@@ -111,11 +114,11 @@ def _null_points(
     )
 
 
-def _contested(snapshot: Snapshot, ranked: Ranked, k: int) -> tuple[Contested, ...]:
+def _contested(snapshot: Snapshot, ranked: Ranked, query: Query) -> tuple[Contested, ...]:
     def texts(places: Any) -> list[str]:
         return snapshot.values("text", ranked.rows[places])
 
-    pairs = find_twins(ranked.vectors, ranked.best[:k], texts)
+    pairs = find_twins(ranked.vectors, ranked.best[: query.k], texts)
     if not pairs:
         return ()
     ends = np.array([pair[:2] for pair in pairs])
@@ -125,7 +128,7 @@ def _contested(snapshot: Snapshot, ranked: Ranked, k: int) -> tuple[Contested, .
             ids=(names[2 * at], names[2 * at + 1]),
             cosine=pair.cosine,
             ratio=pair.ratio,
-            differs=pair.differs,
+            differs=pair.differs if query.payload == "extended" else None,
         )
         for at, pair in enumerate(pairs)
     )

@@ -57,9 +57,9 @@ class Settled(NamedTuple):
     difference at the exact solution, and ``delta_terms`` are its terms, none below 0.
     ``coherence`` (n,) in [0, 1] is 2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off
     at 0: 1 when an anchor equals its neighbours, 0 when it is orthogonal or opposed to them or
-    has none. Per edge i < j of the graph, in the order of ``pairs`` (E, 2): ``residuals`` and
-    ``moved`` (E,) are λ_C A_ij‖X_i/√d_i − X_j/√d_j‖² at X = U and at X = Y − U, ``gaps`` (E,)
-    2 − 2 cos(U_i, U_j).
+    has none. Per edge i < j of the graph, in the order of ``pairs`` (E, 2): ``forms`` (3, E)
+    are λ_C A_ij‖X_i/√d_i − X_j/√d_j‖² at X = Y, U and Y − U, ``gaps`` (2, E) are
+    2 − 2 cos(X_i, X_j) at X = Y and U.
     """
 
     U: Float32
@@ -71,8 +71,7 @@ class Settled(NamedTuple):
     delta_terms: dict[str, float]
     coherence: Float64
     pairs: npt.NDArray[np.int32]
-    residuals: Float64
-    moved: Float64
+    forms: Float64
     gaps: Float64
 
     @property
@@ -83,7 +82,7 @@ class Settled(NamedTuple):
     @property
     def null_points(self) -> list[tuple[int, int, float]]:
         """The edges (i, j, z) of :func:`null_points`, found anew at every look."""
-        return null_points(self.pairs, self.residuals, self.gaps)
+        return null_points(self.pairs, self.forms, self.gaps)
 
 
 def diffuse(
@@ -162,11 +161,10 @@ def settle(
         aligned(4, n, TILE), aligned(4, max(n, TILE)), residual,
     )  # fmt: skip
 
-    squares, sums = np.empty(n), np.empty(4)
+    squares, sums = np.empty((2, n)), np.empty(4)
     anchor_forms(Y, U, psi, gates, squares, sums)
-    forms = graph.forms(Y, U)
-    totals = forms.totals
-    path_totals = chain.forms(Y, U).totals if chain is not None else np.zeros(3)
+    pairs, forms, totals = graph.forms(Y, U)
+    path_totals = chain.forms(Y, U)[2] if chain is not None else np.zeros(3)
     weights = (
         parameters.anchor_term, parameters.coherence_term,
         parameters.query_term, parameters.path_term,
@@ -174,7 +172,7 @@ def settle(
     at_y = (0.0, totals[0], sums[1], path_totals[0])
     at_u = (sums[0], totals[1], sums[2], path_totals[1])
     at_difference = (sums[0], totals[2], sums[3], path_totals[2])
-    agreed, gaps = coherence(adjacency, graph.scale, forms.pairs, forms.residuals, squares)
+    agreed, gaps = coherence(adjacency, graph.scale, pairs, forms, squares)
     return Settled(
         U=U,
         iterations=iterations,
@@ -184,9 +182,8 @@ def settle(
         energy_stationary=_terms(weights, at_u),
         delta_terms=_terms(weights, at_difference),
         coherence=agreed,
-        pairs=forms.pairs,
-        residuals=parameters.coherence_term * forms.residuals,
-        moved=parameters.coherence_term * forms.moved,
+        pairs=pairs,
+        forms=parameters.coherence_term * forms,
         gaps=gaps,
     )
 
@@ -203,7 +200,7 @@ def split_terms(settled: Settled, edges: TypedEdges | None) -> dict[str, Any]:
     if edges is None:
         by_relation[RELATIONS.index("knn")] = graph
     elif graph > 0.0:
-        by_relation = _by_relation(settled.moved, edges, graph)
+        by_relation = _by_relation(settled.forms[2], edges, graph)
     return {
         **settled.delta_terms,
         "graph": dict(zip(RELATIONS, by_relation.tolist(), strict=True)),
@@ -226,15 +223,6 @@ def _by_relation(moved: Float64, edges: TypedEdges, graph: float) -> Float64:
     return sums
 
 
-class _Forms(NamedTuple):
-    """What :func:`oscillink_store.kernels.energy.edge_forms` takes, without the weights λ."""
-
-    pairs: npt.NDArray[np.int32]
-    residuals: Float64
-    moved: Float64
-    totals: Float64
-
-
 class _Operator:
     """A normalised Laplacian ready for use: d^(−1/2) per anchor, coupling per entry."""
 
@@ -244,15 +232,12 @@ class _Operator:
         self.coupling = np.empty(len(adjacency.weights))
         normalize(*adjacency, self.scale, self.coupling)
 
-    def forms(self, Y: Float32, U: Float32) -> _Forms:
-        """Take the form of this Laplacian edge by edge at U and Y − U, and summed at Y too."""
+    def forms(self, Y: Float32, U: Float32) -> tuple[npt.NDArray[np.int32], Float64, Float64]:
+        """Return edges (E, 2), their forms A_ij‖·‖² (3, E) at Y, U and Y − U, and the sums (3,)."""
         room = len(self.adjacency.weights) // 2
-        forms = _Forms(np.empty((room, 2), np.int32), np.empty(room), np.empty(room), np.empty(3))
-        edge_forms(
-            *self.adjacency, self.scale, Y, U,
-            forms.pairs, forms.residuals, forms.moved, forms.totals,
-        )  # fmt: skip
-        return forms
+        pairs, forms, totals = np.empty((room, 2), np.int32), np.empty((3, room)), np.empty(3)
+        edge_forms(*self.adjacency, self.scale, Y, U, pairs, forms, totals)
+        return pairs, forms, totals
 
 
 def _terms(weights: Sequence[float], forms: Sequence[float]) -> dict[str, float]:
@@ -291,36 +276,48 @@ def coherence(
     adjacency: Adjacency,
     scale: Float64,
     pairs: npt.NDArray[np.int32],
-    residuals: Float64,
+    forms: Float64,
     squares: Float64,
 ) -> tuple[Float64, Float64]:
-    """Measure each anchor's agreement with its neighbours, and 2 − 2 cos(U_i, U_j) per edge.
+    """Measure each anchor's agreement with its neighbours, and the gaps (2, E) of the edges.
 
     See :class:`Settled` and :func:`oscillink_store.kernels.energy.agreement`.
     """
-    n = len(squares)
+    n = squares.shape[1]
     rows = np.repeat(np.arange(n), np.diff(adjacency.indptr))
     weights = adjacency.weights[adjacency.indices > rows]
-    ratio, gaps = np.empty(n), np.empty(len(weights))
-    agreement(pairs, weights, residuals, scale, squares, ratio, gaps, np.empty((2, n)))
+    ratio, gaps = np.empty(n), np.empty((2, len(weights)))
+    agreement(pairs, weights, forms, scale, squares, ratio, gaps, np.empty((2, n)))
     return ratio, gaps
 
 
 def null_points(
     pairs: npt.NDArray[np.int32],
-    residuals: Float64,
+    forms: Float64,
     gaps: Float64,
     threshold: float = NULL_POINT_Z,
 ) -> list[tuple[int, int, float]]:
-    """Find the edges whose residual is an outlier because their ends settled apart.
+    """Find the edges that are under an outlying strain because their ends disagree.
 
-    An edge counts when the robust z-scores of its residual and of its gap 2 − 2 cos(U_i, U_j)
-    both exceed ``threshold``. The residual alone would name every edge between a hub and a
-    leaf: U_i/√d_i and U_j/√d_j differ in length there, however well the two anchors agree.
-    Returns (i, j, z of the residual) with i < j, the largest z first.
+    ``forms`` (3, E) and ``gaps`` (2, E) are those of :class:`Settled`. An edge's strain is the
+    residual that is left of it at U and what it spent on drawing its ends together, the form at
+    Y − U: a strong edge between strangers leaves hardly any residual, because it won. Strain
+    alone would name every edge between a hub and a leaf, where U_i/√d_i and U_j/√d_j differ in
+    length however well the two agree. So the gap between the directions must be an outlier too:
+    what settling closed of it, or else both the gap at Y and what was left open. (Left open
+    alone would name the true neighbours of an anchor that was drawn away.) Outliers are those
+    whose robust z-score exceeds ``threshold``.
+
+    Returns (i, j, z of the strain) with i < j, the largest z first.
     """
-    z = robust_z(residuals, residuals)
-    found = np.flatnonzero((z > threshold) & (robust_z(gaps, gaps) > threshold))
+    strain = forms[1] + forms[2]
+    z = robust_z(strain, strain)
+    strained = z > threshold
+    if not strained.any():
+        return []
+    at_y, at_u, closed = (robust_z(gap, gap) for gap in (*gaps, gaps[0] - gaps[1]))
+    disagree = (closed > threshold) | (np.minimum(at_y, at_u) > threshold)
+    found = np.flatnonzero(strained & disagree)
     order = found[np.argsort(-z[found], kind="stable")]
     ends, scores = pairs[order].tolist(), z[order].tolist()
     return [(i, j, score) for (i, j), score in zip(ends, scores, strict=True)]
