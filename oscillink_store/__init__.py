@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oscillink_store.embed.resolve import resolve as embedder
     from oscillink_store.engine.adoption import adopt
+    from oscillink_store.engine.chain import ChainResult
     from oscillink_store.engine.migrate import migrate
     from oscillink_store.engine.store import Store, connect
     from oscillink_store.errors import OscillinkError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from oscillink_store.sql_binding import attach, detach
 
 __all__ = [
+    "ChainResult",
     "Explanation",
     "Fields",
     "GateReport",
@@ -60,6 +62,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that importing the package costs next to nothing.
 _HOMES = {
+    "ChainResult": "engine.chain",
     "Explanation": "explanation.values",
     "Fields": "model",
     "GateReport": "model",

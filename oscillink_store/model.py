@@ -215,7 +215,8 @@ class Hit:
     the JSON object stored with it; ``gate`` is the diffusion gate scaled to [0, 1] times the
     trust; ``coherence`` is how far the anchor agrees with its neighbours in the settled state,
     in [0, 1]. These two are None in rankings without the lattice, ``cosine`` is None when the
-    query had no vector.
+    query had no vector. ``contested`` are the ids of candidates that say the same but for a name
+    or a number.
     """
 
     rank: int
@@ -229,6 +230,7 @@ class Hit:
     gate: float | None
     coherence: float | None
     cosine: float | None = None
+    contested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,10 +296,13 @@ class SearchResult:
         """One row per hit in rank order, payloads as JSON; metadata columns stand behind."""
         import pyarrow as pa
 
-        fixed = ("rank", "score", "id", "text", "title", "evidence", "gate", "coherence", "cosine")
+        fixed = (
+            "rank", "score", "id", "text", "title", "evidence", "gate", "coherence", "cosine",
+            "contested",
+        )  # fmt: skip
         types = (
             pa.int64(), pa.float64(), pa.string(), pa.string(), pa.string(),
-            pa.float64(), pa.float64(), pa.float64(), pa.float64(),
+            pa.float64(), pa.float64(), pa.float64(), pa.float64(), pa.list_(pa.string()),
         )  # fmt: skip
         columns: dict[str, pa.Array] = {
             name: pa.array([getattr(hit, name) for hit in self.hits], type_)

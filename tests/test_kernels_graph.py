@@ -290,16 +290,17 @@ def test_edge_energies_hold_for_any_size_of_weight(
         edges = len(graph.weights) // 2
         scale, coupling = np.empty(n), np.empty(2 * edges)
         normalize(*graph, scale, coupling)
-        pairs, residuals = np.empty((edges, 2), np.int32), np.empty(edges)
+        pairs, forms = np.empty((edges, 2), np.int32), np.empty((3, edges))
         totals = np.empty(3)
-        assert edge_forms(*graph, scale, Y, U, pairs, residuals, totals) == edges
+        assert edge_forms(*graph, scale, Y, U, pairs, forms, totals) == edges
         wide = [X.astype(float) for X in (Y, U, Y - U)]
         L = laplacian_of(weights)
         expected = [float(np.trace(X.T @ L @ X)) for X in wide]
         np.testing.assert_allclose(totals, expected, rtol=2e-5, atol=1e-5)
-        ends = [wide[1][pairs[:, side]] * scale[pairs[:, side]][:, None] for side in (0, 1)]
-        each = weights[pairs[:, 0], pairs[:, 1]] * ((ends[0] - ends[1]) ** 2).sum(axis=1)
-        np.testing.assert_allclose(residuals, each, rtol=1e-4, atol=1e-6)
+        for X, told in zip(wide, forms, strict=True):
+            ends = [X[pairs[:, side]] * scale[pairs[:, side]][:, None] for side in (0, 1)]
+            each = weights[pairs[:, 0], pairs[:, 1]] * ((ends[0] - ends[1]) ** 2).sum(axis=1)
+            np.testing.assert_allclose(told, each, rtol=1e-4, atol=1e-6)
         assert (pairs[:, 0] < pairs[:, 1]).all()
 
 
@@ -321,27 +322,32 @@ def test_agreement_is_that_of_directions(n: int, D: int, copies: int, seed: int)
     edges = len(graph.weights) // 2
     scale, coupling = np.empty(n), np.empty(2 * edges)
     normalize(*graph, scale, coupling)
-    pairs, residuals = np.empty((edges, 2), np.int32), np.empty(edges)
-    edge_forms(*graph, scale, U, U, pairs, residuals, np.empty(3))
-    squares = np.empty(n)
-    anchor_forms(U, U, np.zeros(D, np.float32), np.zeros(n), squares, np.empty(4))
-    ratio, gaps = np.empty(n), np.empty(edges)
+    Y = rng.permutation(U)
+    pairs, forms = np.empty((edges, 2), np.int32), np.empty((3, edges))
+    edge_forms(*graph, scale, Y, U, pairs, forms, np.empty(3))
+    squares = np.empty((2, n))
+    anchor_forms(Y, U, np.zeros(D, np.float32), np.zeros(n), squares, np.empty(4))
+    ratio, gaps = np.empty(n), np.empty((2, edges))
     i, j = pairs.T
-    agreement(pairs, A[i, j], residuals, scale, squares, ratio, gaps, np.empty((2, n)))
+    agreement(pairs, A[i, j], forms, scale, squares, ratio, gaps, np.empty((2, n)))
 
+    for state, X in enumerate((Y, U)):
+        wide = X.astype(float)
+        np.testing.assert_allclose(squares[state], (wide**2).sum(axis=1), rtol=1e-6)
+        lengths = np.sqrt(squares[state])
+        norms = lengths[i] * lengths[j]
+        inner = (wide[i] * wide[j]).sum(axis=1)
+        cosines = np.divide(inner, norms, out=0 * norms, where=norms > 0.0)
+        # a gap is told by ‖a_i − a_j‖² in float32, which loses the smaller of two unlike lengths
+        p, q = lengths[i] * scale[i], lengths[j] * scale[j]
+        lost = np.divide((p + q) ** 2, p * q, out=0 * norms, where=norms > 0.0)
+        wrong = np.abs(gaps[state] - (2.0 - 2.0 * cosines))
+        assert (wrong <= np.maximum(1e-5, 5e-7 * lost)).all()
+        alike = (X[i] == X[j]).all(axis=1) & (norms > 0.0) & (scale[i] < 2 * scale[j])
+        alike &= scale[j] < 2 * scale[i]
+        assert (gaps[state][alike] == 0.0).all()  # not the rounding of float32
     wide = U.astype(float)
-    np.testing.assert_allclose(squares, (wide**2).sum(axis=1), rtol=1e-6)
-    lengths = np.sqrt(squares)
-    norms = lengths[i] * lengths[j]
-    cosines = np.divide((wide[i] * wide[j]).sum(axis=1), norms, out=0 * norms, where=norms > 0.0)
-    # a gap is told by ‖a_i − a_j‖² in float32, which loses the smaller of two unlike lengths
-    p, q = lengths[i] * scale[i], lengths[j] * scale[j]
-    lost = np.divide((p + q) ** 2, p * q, out=0 * norms, where=norms > 0.0)
-    assert (np.abs(gaps - (2.0 - 2.0 * cosines)) <= np.maximum(1e-5, 5e-7 * lost)).all()
-    alike = (U[i] == U[j]).all(axis=1) & (norms > 0.0) & (scale[i] < 2 * scale[j])
-    alike &= scale[j] < 2 * scale[i]
-    assert (gaps[alike] == 0.0).all()  # not the rounding of float32
-    bottom = (A * np.add.outer(squares, squares)).sum(axis=1)
+    bottom = (A * np.add.outer(squares[1], squares[1])).sum(axis=1)
     top = 2.0 * (A * (wide @ wide.T)).sum(axis=1)
     expected = np.divide(top, bottom, out=np.zeros(n), where=bottom > 0.0)
     np.testing.assert_allclose(ratio, np.clip(expected, 0.0, 1.0), atol=2e-4)

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from oscillink_store.errors import InputError
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.lattice.graph import (
+    Adjacency,
     Csr,
     Edges,
     Entries,
+    TypedEdges,
     TypedGraph,
     build_csr,
+    cut_out,
     empty_graph,
     induced,
     neighbors,
@@ -68,6 +71,28 @@ def dense_csr(csr: Csr, relation: int) -> npt.NDArray[np.float64]:
 
 def entries_of(csr: Csr, rows: npt.NDArray[np.int64]) -> Entries:
     return TypedGraph(csr, empty_records()).entries(rows)
+
+
+def typed_edges_are_those_of(
+    cut: tuple[Adjacency, TypedEdges],
+    csr: Csr,
+    rows: npt.NDArray[np.int64],
+    omega: tuple[float, ...],
+) -> None:
+    adjacency, edges = cut
+    assert [array.dtype for array in edges] == [np.int32, np.uint8, np.float64]
+    assert (edges.ends[:, 0] < edges.ends[:, 1]).all()
+    assert (edges.weight > 0.0).all()
+    keys = [tuple(key) for key in np.column_stack([edges.ends, edges.relation]).tolist()]
+    assert keys == sorted(set(keys))
+    places = np.repeat(np.arange(len(rows)), np.diff(adjacency.indptr))
+    pairs = np.column_stack([places, adjacency.indices])[places < adjacency.indices]
+    assert {key[:2] for key in keys} == {tuple(pair) for pair in pairs.tolist()}
+    for code, w in enumerate(omega):
+        mine = edges.relation == code
+        expected = np.triu(w * dense_csr(csr, code)[np.ix_(rows, rows)])
+        assert np.count_nonzero(expected) == np.count_nonzero(mine)
+        assert (expected[tuple(edges.ends[mine].T)] == edges.weight[mine]).all()
 
 
 typed = given(
@@ -125,6 +150,7 @@ def test_an_induced_graph_is_the_weighted_submatrix(
     assert (cut.weights > 0.0).all()
     keys = list(zip(places.tolist(), cut.indices.tolist(), strict=True))
     assert keys == sorted(set(keys))
+    typed_edges_are_those_of(cut_out(entries, omega), csr, rows, omega)
     np.testing.assert_allclose(
         whole_degrees(entries, omega), np.asarray(whole)[rows].sum(axis=1), rtol=1e-12
     )

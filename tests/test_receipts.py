@@ -44,11 +44,14 @@ def search_example(**changes):
         "fifth_evidence": None,
         "best_cosine": np.float32(0.5),
         "delta_h": 12.5,
-        "energy": {"anchor": 1.5, "graph": 2.0, "query": 9.0},
+        "terms": {"anchor": 1.5, "graph": {"next": 2.0}, "query": 9.0, "chain": 0.0},
         "iterations": 6,
         "residual": 1.5e-5,
         "converged": True,
         "knn_recall": 1.0,
+        "coherence": [0.5, 0.25, 1.0, 0.0, 0.75],
+        "null_points": [["a", "c", ["knn"], 4.5]],
+        "contested": [],
     }
     return search_content(**{**values, **changes})
 
@@ -173,7 +176,7 @@ def test_accessors_and_texts():
         "night run",
         "3 of 5 candidates",
         "first 3.25, fifth none, best cosine 0.5",
-        "12.5 (anchor 1.5, graph 2, query 9)",
+        "12.5 (anchor 1.5, next 2, query 9)",
         "6 iterations, residual 1.5e-05, converged",
         receipt.hash,
         "entry 1 of writer w1",

@@ -196,7 +196,7 @@ class TestResults:
         table = result.to_arrow()
         assert table.schema.names == [
             "rank", "score", "id", "text", "title", "evidence", "gate", "coherence", "cosine",
-            "payload", "n", "meta", "lang",
+            "contested", "payload", "n", "meta", "lang",
         ]  # fmt: skip
         assert table["id"].to_pylist() == result.ids
         assert table["score"].to_pylist() == [hit.score for hit in result]

@@ -502,11 +502,14 @@ def search_example(n):
         fifth_evidence=None,
         best_cosine=0.25,
         delta_h=4.0,
-        energy={"graph": 4.0},
+        terms={"graph": {"knn": 4.0}},
         iterations=5,
         residual=1e-6,
         converged=True,
         knn_recall=1.0,
+        coherence=None,
+        null_points=None,
+        contested=None,
     )
 
 

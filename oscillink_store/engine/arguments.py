@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 from oscillink_store.errors import QueryError
 from oscillink_store.model import Detail, Fields, Parameters
 
-__all__ = ["checked_detail", "checked_ids", "checked_options"]
+__all__ = ["checked_detail", "checked_ids", "checked_label", "checked_options"]
 
 
 def checked_detail(given: object) -> Detail:
@@ -20,6 +20,16 @@ def checked_detail(given: object) -> Detail:
     if given not in get_args(Detail):
         raise QueryError(f"detail is {given!r:.80}: use 'light' or 'full'")
     return cast("Detail", given)
+
+
+def checked_label(given: object) -> None:
+    """Look at a note for a receipt.
+
+    Raises:
+        QueryError: it is no text.
+    """
+    if given is not None and not isinstance(given, str):
+        raise QueryError(f"label is a {type(given).__name__}: pass a string")
 
 
 def checked_options(fields: object = None, parameters: object = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from oscillink_store.engine.arguments import checked_detail
+from oscillink_store.engine.arguments import checked_detail, checked_label
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import QueryError
@@ -54,8 +54,7 @@ def build_query(
         _check_text(text)
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= _MOST:
         raise QueryError(f"k is {k!r}: pass a whole number of at least 1, at most 2**53 - 1")
-    if label is not None and not isinstance(label, str):
-        raise QueryError(f"label is a {type(label).__name__}: pass a string")
+    checked_label(label)
     if not isinstance(parameters, Parameters):
         raise QueryError(f"parameters is a {type(parameters).__name__}: pass Parameters(...)")
     for name in _BUILT:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oscillink_store.lattice.graph import Adjacency
+from oscillink_store.lattice.graph import Adjacency, TypedEdges
 from oscillink_store.lattice.settle import Settled
 
 __all__ = ["NOTHING", "Ranked"]
@@ -21,13 +21,14 @@ Rows = npt.NDArray[np.int64]
 class Ranked:
     """The candidates and what they amount to; arrays are (n,).
 
-    ``rows`` are slots, ascending; ``best`` places among them, best first. ``named`` and
-    ``faceted`` tell whose title and whose facet the question names. ``gates``,
-    ``adjacency`` and ``settled`` are None in rankings without the lattice, ``cosine`` when the
-    query had no vector.
+    ``rows`` are slots, ascending, and ``vectors`` (n, D) theirs; ``best`` places among them,
+    best first. ``named`` and ``faceted`` tell whose title and whose facet the question names.
+    ``gates``, ``adjacency``, its ``edges`` by relation and ``settled`` are None in rankings
+    without the lattice, ``cosine`` when the query had no vector.
     """
 
     rows: Rows
+    vectors: npt.NDArray[np.float32]
     best: Rows
     scores: Floats
     evidence: Floats
@@ -36,11 +37,13 @@ class Ranked:
     gates: Floats | None
     cosine: Floats | None
     adjacency: Adjacency | None
+    edges: TypedEdges | None
     settled: Settled | None
 
 
 NOTHING = Ranked(
-    rows=np.empty(0, np.int64), best=np.empty(0, np.int64), scores=np.empty(0),
-    evidence=np.empty(0), named=np.empty(0, np.bool_), faceted=np.empty(0, np.bool_),
-    gates=None, cosine=None, adjacency=None, settled=None,
+    rows=np.empty(0, np.int64), vectors=np.empty((0, 0), np.float32),
+    best=np.empty(0, np.int64), scores=np.empty(0), evidence=np.empty(0),
+    named=np.empty(0, np.bool_), faceted=np.empty(0, np.bool_), gates=None, cosine=None,
+    adjacency=None, edges=None, settled=None,
 )  # fmt: skip

@@ -8,13 +8,13 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from oscillink_store.engine.arguments import checked_ids
+from oscillink_store.engine.arguments import checked_ids, checked_label
 from oscillink_store.engine.ask import build_query
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.record_reader import RecordReader
@@ -28,10 +28,13 @@ from oscillink_store.storage.wal import Ledger
 
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
+    from oscillink_store.engine.chain import ChainResult
 
 __all__ = ["Reader"]
 
 _ATTEMPTS = 5
+
+Answer = TypeVar("Answer")
 
 
 class Reader(RecordReader):
@@ -169,7 +172,49 @@ class Reader(RecordReader):
 
         return self._answered(run)
 
-    def _answered(self, run: Callable[[Snapshot], SearchResult]) -> SearchResult:
+    def chain_receipt(
+        self,
+        ids: Sequence[str],
+        text: str | None = None,
+        *,
+        vector: npt.ArrayLike | None = None,
+        label: str | None = None,
+    ) -> ChainResult:
+        """Judge whether a path of anchors holds together, and record the verdict.
+
+        Args:
+            ids: The anchors in the path's order, at least two; one may come again.
+            text: A question to judge the path under; it needs an embedder.
+            vector: The question's embedding (D,).
+            label: A note of yours, kept in the receipt.
+
+        Raises:
+            MissingError: an id is not in the store.
+            QueryError: an argument cannot be used.
+        """
+        from oscillink_store.engine.chain import judge  # compiled kernels, on first use
+
+        path = checked_ids(ids)
+        checked_label(label)
+
+        def run(snapshot: Snapshot) -> ChainResult:
+            query = None
+            if text is not None or vector is not None:
+                query = build_query(
+                    snapshot, self.embedder_for(snapshot), text, vector, k=len(path) or 1,
+                    where=None, label=label, parameters=self.parameters, detail=self.detail,
+                    payload=self.payload,
+                )  # fmt: skip
+                if query.vector is None:
+                    raise QueryError(
+                        "a chain is judged under a question's vector: pass one, or open the "
+                        "store with an embedder"
+                    )
+            return judge(snapshot, path, query, self.parameters, self.ledger, label)
+
+        return self._answered(run)
+
+    def _answered(self, run: Callable[[Snapshot], Answer]) -> Answer:
         for attempt in range(_ATTEMPTS):
             snapshot = self.current()
             try:

@@ -17,6 +17,7 @@ from oscillink_store.engine.candidates import (
     named_rows,
     text_matches,
 )
+from oscillink_store.engine.diagnose import Diagnosis, diagnose
 from oscillink_store.engine.explain import explanation
 from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.query import Query
@@ -26,7 +27,7 @@ from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.explanation.values import Explanation
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.mmr import mmr
-from oscillink_store.lattice.graph import induced, neighbors, whole_degrees
+from oscillink_store.lattice.graph import cut_out, neighbors, whole_degrees
 from oscillink_store.lattice.names import named_values
 from oscillink_store.lattice.rank import (
     evidence,
@@ -71,8 +72,9 @@ def found(
 ) -> tuple[tuple[Hit, ...], dict[str, Any]]:
     """The hits of a query, and what its receipt says; the same at every call."""
     ranked = _rank(snapshot, query, executor)
-    hits = _hits(snapshot, ranked, query.k)
-    return hits, receipt_content(snapshot, query, ranked, hits)
+    diagnosis = diagnose(snapshot, ranked, query)
+    hits = _hits(snapshot, ranked, diagnosis, query.k)
+    return hits, receipt_content(snapshot, query, ranked, diagnosis, hits)
 
 
 def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> Ranked:
@@ -134,9 +136,9 @@ def _flat(found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
         chosen = mmr(measured.vectors[best], scores[best], found.query.k, parameters.mmr_lambda)
         best = best[chosen]
     return Ranked(
-        rows=rows, best=best, scores=scores, evidence=measured.total, named=measured.named,
-        faceted=np.zeros(len(rows), np.bool_), gates=None, cosine=measured.cosine, adjacency=None,
-        settled=None,
+        rows=rows, vectors=measured.vectors, best=best, scores=scores, evidence=measured.total,
+        named=measured.named, faceted=np.zeros(len(rows), np.bool_), gates=None,
+        cosine=measured.cosine, adjacency=None, edges=None, settled=None,
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
     query = found.query
     parameters = query.parameters
     entries = snapshot.lattice.entries(rows)
-    adjacency = induced(entries, parameters.relation_weights)
+    adjacency, edges = cut_out(entries, parameters.relation_weights)
     strength = scaled(measured.total, parameters)
     sources = source_rows(measured.total, rows, parameters)
     diffused = diffuse(
@@ -203,9 +205,10 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
         psi = vectors[sources[0]]
     settled = settle(vectors, psi, gates, adjacency, parameters)
     return Ranked(
-        rows=rows, best=order(scores, rows), scores=scores, evidence=measured.total,
-        named=measured.named, faceted=faceted, gates=gates, cosine=measured.cosine,
-        adjacency=adjacency, settled=settled,
+        rows=rows, vectors=vectors, best=order(scores, rows), scores=scores,
+        evidence=measured.total, named=measured.named, faceted=faceted, gates=gates,
+        cosine=measured.cosine,
+        adjacency=adjacency, edges=edges, settled=settled,
     )  # fmt: skip
 
 
@@ -226,7 +229,7 @@ def _faceted(snapshot: Snapshot, found: _Found, rows: Rows) -> npt.NDArray[np.bo
     return lifted
 
 
-def _hits(snapshot: Snapshot, ranked: Ranked, k: int) -> tuple[Hit, ...]:
+def _hits(snapshot: Snapshot, ranked: Ranked, diagnosis: Diagnosis, k: int) -> tuple[Hit, ...]:
     places = ranked.best[:k]
     if len(places) == 0:
         return ()
@@ -251,6 +254,7 @@ def _hits(snapshot: Snapshot, ranked: Ranked, k: int) -> tuple[Hit, ...]:
             gate=None if gates is None else float(gates[place]),
             coherence=None if settled is None else float(settled.coherence[place]),
             cosine=None if ranked.cosine is None else float(ranked.cosine[place]),
+            contested=diagnosis.twins_of(columns["id"][at]),
         )
         for at, (rank, place) in enumerate(enumerate(places.tolist(), 1))
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from oscillink_store.engine.diagnose import Contested, Diagnosis, NullPoint
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import Ranked
 from oscillink_store.engine.snapshot import Snapshot
@@ -23,15 +24,15 @@ _LONGEST = 1 << 16
 
 
 def receipt_content(
-    snapshot: Snapshot, query: Query, ranked: Ranked, hits: tuple[Hit, ...]
+    snapshot: Snapshot,
+    query: Query,
+    ranked: Ranked,
+    diagnosis: Diagnosis,
+    hits: tuple[Hit, ...],
 ) -> dict[str, Any]:
     """The content of the receipt of a search."""
     descending = np.sort(ranked.evidence)[::-1]
     cosine, settled = ranked.cosine, ranked.settled
-    terms = {} if settled is None else {
-        name: energy - settled.energy_stationary[name]
-        for name, energy in settled.energy_anchors.items()
-    }  # fmt: skip
     candidates = snapshot.values("id", ranked.rows)
     return search_content(
         generation=snapshot.generation,
@@ -53,11 +54,14 @@ def receipt_content(
         fifth_evidence=float(descending[4]) if len(descending) > 4 else None,
         best_cosine=float(cosine.max()) if cosine is not None and len(cosine) else None,
         delta_h=None if settled is None else settled.delta_h,
-        energy=terms,
+        terms=diagnosis.terms,
         iterations=None if settled is None else settled.iterations,
         residual=None if settled is None else settled.residual,
         converged=None if settled is None else settled.converged,
         knn_recall=snapshot.knn_recall,
+        coherence=diagnosis.coherence,
+        null_points=_told(diagnosis.null_points),
+        contested=_told(diagnosis.contested),
     )
 
 
@@ -90,3 +94,7 @@ def _asked(query: Query) -> dict[str, Any]:
         where = None
     text = query.text if query.text is not None and len(query.text) <= _LONGEST else None
     return asked_of(text, query.vector, where)
+
+
+def _told(found: tuple[NullPoint, ...] | tuple[Contested, ...] | None) -> list[Any] | None:
+    return None if found is None else [each.to_json() for each in found]

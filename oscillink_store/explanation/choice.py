@@ -16,14 +16,16 @@ def shown_nodes(explanation: Explanation) -> list[int]:
     """Choose the nodes to show, ascending, which is best first.
 
     The hits, the sources, what lies on the hits' strongest paths and at the ends of the worst
-    null points; then the next best, until there are :data:`MOST_NODES`.
+    null points as far as there is room; then the next best, until there are
+    :data:`MOST_NODES`.
     """
     hits = explanation.reasons[:MOST_HITS]
     chosen = {why.node for why in hits}
     chosen.update(at for at, node in enumerate(explanation.nodes) if node.source is not None)
     chosen.update(step.source for why in hits for step in why.path)
     for edge in explanation.null_points[:MOST_NULL_POINTS]:
-        chosen.update((edge.source, edge.target))
+        with_ends = chosen | {edge.source, edge.target}
+        chosen = with_ends if len(with_ends) <= MOST_NODES else chosen
     for at in range(len(explanation.nodes)):
         if len(chosen) >= MOST_NODES:
             break

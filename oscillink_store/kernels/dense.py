@@ -17,7 +17,7 @@ from oscillink_store.kernels.jit import kernel
 if TYPE_CHECKING:
     from oscillink_store.kernels.lanes import copy_row, inner
 
-__all__ = ["gather", "products"]
+__all__ = ["close_pairs", "gather", "products"]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -103,3 +103,39 @@ def products(Y: Float32, psi: Float32) -> Float64:
     out = np.empty(len(Y), np.float64)
     _products(Y, psi, out)
     return out
+
+
+@kernel(
+    "int64(const float32[:,::1], const int64[::1], float64, int64[:,::1], float64[::1])",
+    using="oscillink_store.kernels.lanes",
+)
+def _close_pairs(Y: Float32, rows: Int64, least: float, pairs: Int64, found: Float64) -> int:
+    count = 0
+    for place in range(len(rows)):
+        row = rows[place]
+        psi = Y[row]
+        for other in range(len(Y)):
+            product = inner(Y, other, psi)
+            if product <= least or other == row:
+                continue
+            earlier = False
+            for before in range(place):
+                earlier = earlier or rows[before] == other
+            if not earlier:
+                pairs[count, 0] = row
+                pairs[count, 1] = other
+                found[count] = product
+                count += 1
+    return count
+
+
+def close_pairs(Y: Float32, rows: Int64, least: float) -> tuple[Int64, Float64]:
+    """Pairs (P, 2) of one of ``rows`` (k,) with another row of ``Y`` (n, D), and their product.
+
+    Those whose inner product, float64 (P,), exceeds ``least``; a pair of two of the rows comes
+    once. In the order of ``rows``, then of the other row.
+    """
+    room = len(rows) * len(Y)
+    pairs, found = np.empty((room, 2), np.int64), np.empty(room)
+    count = _close_pairs(Y, rows, least, pairs, found)
+    return pairs[:count], found[:count]

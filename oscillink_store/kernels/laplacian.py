@@ -78,7 +78,8 @@ def gather(
 
 @kernel(
     "int64(const int64[::1], const int32[::1], const float32[::1], const uint8[::1],"
-    " const int64[::1], const float64[::1], int64[::1], int64[::1], int32[::1], float64[::1])"
+    " const int64[::1], const float64[::1], int64[::1], int64[::1], int32[::1], float64[::1],"
+    " int32[:,::1], uint8[::1], float64[::1], int64[::1])"
 )
 def induce(
     indptr: npt.NDArray[np.int64],
@@ -91,6 +92,10 @@ def induce(
     out_indptr: npt.NDArray[np.int64],
     out_indices: npt.NDArray[np.int32],
     out_weights: npt.NDArray[np.float64],
+    edges: npt.NDArray[np.int32],
+    edge_relation: npt.NDArray[np.uint8],
+    edge_weight: npt.NDArray[np.float64],
+    edge_count: npt.NDArray[np.int64],
 ) -> int:
     """Cut out the subgraph of ``rows`` with Σ_r ω_r applied and parallel edges merged.
 
@@ -100,6 +105,11 @@ def induce(
     an anchor to its place in ``rows``. ``out_indptr`` (n+1,); ``out_indices`` and
     ``out_weights`` have room for every entry. Returns the entries written.
     An edge whose weighted sum is zero is left out.
+
+    The edges before merging, those of weight zero left out: the places i < j of their ends go
+    to ``edges`` (E, 2), their relation's code and ω_r·w to ``edge_relation`` and
+    ``edge_weight`` (E,), which have room for every entry, and E to ``edge_count`` (1,).
+    They are sorted by (i, j, code).
     """
     mask = table.shape[0] - 1
     for slot in range(table.shape[0]):
@@ -110,7 +120,7 @@ def induce(
         while table[slot] >= 0:
             slot = (slot + 1) & mask
         table[slot] = place
-    written = 0
+    written, typed = 0, 0
     out_indptr[0] = 0
     for place in range(n):
         entry, end = indptr[place], indptr[place + 1]
@@ -126,13 +136,22 @@ def induce(
                 continue
             total = 0.0
             while entry < end and indices[entry] == column:
-                total += relation_weights[relation[entry] & 7] * weights[entry]
+                code = relation[entry] & 7
+                weight = relation_weights[code] * weights[entry]
+                total += weight
+                if found > place and weight > 0.0:
+                    edges[typed, 0] = place
+                    edges[typed, 1] = found
+                    edge_relation[typed] = code
+                    edge_weight[typed] = weight
+                    typed += 1
                 entry += 1
             if total > 0.0:
                 out_indices[written] = found
                 out_weights[written] = total
                 written += 1
         out_indptr[place + 1] = written
+    edge_count[0] = typed
     return written
 
 

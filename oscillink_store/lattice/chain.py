@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.kernels.diffusion import screened
+from oscillink_store.lattice.graph import Adjacency
 from oscillink_store.lattice.settle import NULL_POINT_Z, Settled, path_adjacency, robust_z
+from oscillink_store.model import Parameters
 
-__all__ = ["ChainLink", "ChainReceipt", "chain_receipt"]
+__all__ = ["LEAST_REACH", "ChainLink", "ChainReceipt", "chain_receipt", "reaches"]
+
+LEAST_REACH = 0.25
+"""Of what the closest neighbour hears, what the next of a coherent chain hears at least."""
+
+# far below what a reach is rounded to; and a lattice without coupling reaches nobody
+_TOLERANCE, _WEAKEST = 1e-10, 1e-9
 
 Float64 = npt.NDArray[np.float64]
 
@@ -92,6 +102,46 @@ def chain_receipt(
         gain=max(0.0, 1.0 - after / before) if before > 0.0 else 0.0,
         links=links,
     )
+
+
+def reaches(
+    path: Sequence[int], adjacency: Adjacency, degrees: Float64, parameters: Parameters
+) -> Float64:
+    """Measure how closely the lattice itself joins the two ends of each link (L − 1,).
+
+    With G = (λ_G I + λ_C L)^(−1), by which settling spreads what is put on an anchor, the reach
+    of a link (i, j) is G_ij over the largest G_ik of a neighbour k of i, or the same from j's
+    side if that is more, at most 1: 1 when the next anchor is the closest neighbour, near 0
+    when it is a stranger. ``degrees`` (n,) are those of the whole lattice, see
+    :func:`oscillink_store.lattice.settle.diffuse`.
+    """
+    indptr, indices, weights = adjacency
+    n = len(degrees)
+    scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(n), where=degrees > 0.0)
+    coupling = weights * (np.repeat(scale, np.diff(indptr)) * scale[indices])
+    screening = parameters.anchor_term / max(parameters.coherence_term, _WEAKEST)
+    heard: dict[int, Float64] = {}
+    for node in sorted(set(path)):
+        source, h = np.zeros(n), np.zeros(n)
+        source[node] = 1.0
+        screened(
+            indptr, indices, coupling, scale, source, screening, _TOLERANCE,
+            parameters.max_iterations, h, np.empty((3, n)), np.empty(1),
+        )  # fmt: skip
+        heard[node] = h
+    return np.array([_reach(heard, adjacency, *link) for link in pairwise(path)])
+
+
+def _reach(heard: dict[int, Float64], adjacency: Adjacency, one: int, two: int) -> float:
+    if one == two:
+        return 1.0
+    best = 0.0
+    for start, end in ((one, two), (two, one)):
+        near = adjacency.indices[adjacency.indptr[start] : adjacency.indptr[start + 1]]
+        most = float(heard[start][near].max(initial=0.0))
+        if most > 0.0:
+            best = max(best, float(heard[start][end]) / most)
+    return min(max(best, 0.0), 1.0)
 
 
 def _gaps(U: Float64, pairs: npt.NDArray[np.int64]) -> Float64:

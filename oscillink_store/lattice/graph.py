@@ -22,8 +22,10 @@ __all__ = [
     "Csr",
     "Edges",
     "Entries",
+    "TypedEdges",
     "TypedGraph",
     "build_csr",
+    "cut_out",
     "empty_graph",
     "induced",
     "neighbors",
@@ -119,6 +121,18 @@ class Adjacency(NamedTuple):
     indptr: npt.NDArray[np.int64]
     indices: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float64]
+
+
+class TypedEdges(NamedTuple):
+    """The edges of a small graph by relation, in the order of (i, j, code).
+
+    ``ends`` (E, 2) int32 are nodes i < j, ``relation`` (E,) uint8 the relation's place in
+    :data:`oscillink_store.model.RELATIONS`, ``weight`` (E,) float64 is ω_r·w > 0.
+    """
+
+    ends: npt.NDArray[np.int32]
+    relation: npt.NDArray[np.uint8]
+    weight: npt.NDArray[np.float64]
 
 
 def build_csr(anchors: int, edges: Sequence[Edges]) -> Csr:
@@ -247,21 +261,31 @@ def neighbors(entries: Entries) -> npt.NDArray[np.int64]:
 
 
 def induced(entries: Entries, relation_weights: Sequence[float]) -> Adjacency:
-    """Cut out the graph among the rows, sorted and unique, with Σ_r ω_r A_r applied.
+    """Cut out the graph among the rows as :func:`cut_out` does, without its typed edges."""
+    return cut_out(entries, relation_weights)[0]
+
+
+def cut_out(entries: Entries, relation_weights: Sequence[float]) -> tuple[Adjacency, TypedEdges]:
+    """Cut out the graph among the rows, sorted and unique: Σ_r ω_r A_r, and its edges by relation.
 
     ``relation_weights`` are ω in the order of :data:`oscillink_store.model.RELATIONS`.
     Row i becomes node i. Edges whose weight is zero are left out.
     """
-    n = len(entries.rows)
+    n, room = len(entries.rows), len(entries.indices)
     table = np.empty(1 << (2 * n).bit_length(), np.int64)
     indptr = np.empty(n + 1, np.int64)
-    indices = np.empty(len(entries.indices), np.int32)
-    weights = np.empty(len(entries.indices), np.float64)
+    indices, weights = np.empty(room, np.int32), np.empty(room, np.float64)
+    edges = TypedEdges(np.empty((room, 2), np.int32), np.empty(room, np.uint8), np.empty(room))
+    typed = np.empty(1, np.int64)
     count = induce(
         entries.indptr, entries.indices, entries.weights, entries.relation, entries.rows,
-        np.asarray(relation_weights, np.float64), table, indptr, indices, weights,
+        np.asarray(relation_weights, np.float64), table, indptr, indices, weights, *edges, typed,
     )  # fmt: skip
-    return Adjacency(indptr, indices[:count], weights[:count])
+    held = int(typed[0])
+    return (
+        Adjacency(indptr, indices[:count], weights[:count]),
+        TypedEdges(edges.ends[:held], edges.relation[:held], edges.weight[:held]),
+    )
 
 
 def whole_degrees(

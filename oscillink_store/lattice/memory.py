@@ -18,7 +18,14 @@ from oscillink_store.kernels.knn import knn_exact
 from oscillink_store.kernels.mmr import mmr
 from oscillink_store.kernels.mutual import mutual
 from oscillink_store.lattice.chain import ChainReceipt, chain_receipt
-from oscillink_store.lattice.graph import Adjacency, Edges, TypedGraph, build_csr, induced
+from oscillink_store.lattice.graph import (
+    Adjacency,
+    Edges,
+    TypedEdges,
+    TypedGraph,
+    build_csr,
+    cut_out,
+)
 from oscillink_store.lattice.rank import (
     final_scores,
     order,
@@ -28,7 +35,7 @@ from oscillink_store.lattice.rank import (
     standardize,
 )
 from oscillink_store.lattice.records import empty_records
-from oscillink_store.lattice.settle import Settled, diffuse, settle
+from oscillink_store.lattice.settle import Settled, diffuse, settle, split_terms
 from oscillink_store.model import Parameters
 
 __all__ = ["Bundled", "Lattice", "blend_order", "mutual_knn"]
@@ -83,10 +90,11 @@ class Lattice:
                     field="kneighbors",
                 )
             self.adjacency = mutual_knn(self.Y, int(kneighbors))
+            self._edges: TypedEdges | None = None
         else:
             graph = TypedGraph(build_csr(len(self.Y), edges), empty_records())
             entries = graph.entries(np.arange(len(self.Y), dtype=np.int64))
-            self.adjacency = induced(entries, self.parameters.relation_weights)
+            self.adjacency, self._edges = cut_out(entries, self.parameters.relation_weights)
         self._psi: Float32 | None = None
         self._gates: Float64 = np.ones(len(self.Y))
         self._chain: tuple[int, ...] | None = None
@@ -199,8 +207,9 @@ class Lattice:
     def receipt(self) -> dict[str, Any]:
         """What the settled state amounts to, as plain JSON values.
 
-        ΔH with its terms (they add up), iterations, largest relative residual, per-anchor
-        coherence and null points.
+        ΔH with its terms, the graph's by relation, which add up; the energies at Y and at U,
+        whose differences do so at the exact solution; iterations, largest relative residual,
+        per-anchor coherence and null points.
         """
         settled = self.settle()
         return {
@@ -208,6 +217,7 @@ class Lattice:
             "dimension": self.Y.shape[1],
             "edges": len(self.adjacency.weights) // 2,
             "delta_h": settled.delta_h,
+            "terms": split_terms(settled, self._edges),
             "energy_anchors": settled.energy_anchors,
             "energy_stationary": settled.energy_stationary,
             "iterations": settled.iterations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,15 @@ from oscillink_store.kernels.energy import agreement, anchor_forms, edge_forms
 from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.kernels.layout import aligned
 from oscillink_store.lattice.graph import Adjacency
+from oscillink_store.model import RELATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oscillink_store.lattice.graph import TypedEdges
     from oscillink_store.model import Parameters
 
-__all__ = ["TERMS", "Diffused", "Settled", "diffuse", "settle"]
+__all__ = ["TERMS", "Diffused", "Settled", "diffuse", "settle", "split_terms"]
 
 TERMS = ("anchor", "graph", "query", "chain")
 HEAT_TERMS = 8
@@ -52,10 +54,12 @@ class Settled(NamedTuple):
     ``U`` (n, D); ``residual`` is the largest ‖rhs − MU‖/‖rhs‖ over the D columns;
     ``energy_anchors`` and ``energy_stationary`` hold the terms of H at Y and at U by
     :data:`TERMS`, weights λ applied; ``delta_h`` = tr((Y−U)ᵀM(Y−U)) ≥ 0 equals their
-    difference at the exact solution. ``coherence`` (n,) in [0, 1] is
-    2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off at 0: 1 when an anchor equals
-    its neighbours, 0 when it is orthogonal or opposed to them or has none.
-    ``null_points`` are (i, j, z) of :func:`null_points`.
+    difference at the exact solution, and ``delta_terms`` are its terms, none below 0.
+    ``coherence`` (n,) in [0, 1] is 2 Σ_j A_ij U_i·U_j / Σ_j A_ij (‖U_i‖² + ‖U_j‖²), cut off
+    at 0: 1 when an anchor equals its neighbours, 0 when it is orthogonal or opposed to them or
+    has none. Per edge i < j of the graph, in the order of ``pairs`` (E, 2): ``forms`` (3, E)
+    are λ_C A_ij‖X_i/√d_i − X_j/√d_j‖² at X = Y, U and Y − U, ``gaps`` (2, E) are
+    2 − 2 cos(X_i, X_j) at X = Y and U.
     """
 
     U: Float32
@@ -64,9 +68,21 @@ class Settled(NamedTuple):
     converged: bool
     energy_anchors: dict[str, float]
     energy_stationary: dict[str, float]
-    delta_h: float
+    delta_terms: dict[str, float]
     coherence: Float64
-    null_points: list[tuple[int, int, float]]
+    pairs: npt.NDArray[np.int32]
+    forms: Float64
+    gaps: Float64
+
+    @property
+    def delta_h(self) -> float:
+        """tr((Y−U)ᵀM(Y−U)), the sum of ``delta_terms``."""
+        return math.fsum(self.delta_terms.values())
+
+    @property
+    def null_points(self) -> list[tuple[int, int, float]]:
+        """The edges (i, j, z) of :func:`null_points`, found anew at every look."""
+        return null_points(self.pairs, self.forms, self.gaps)
 
 
 def diffuse(
@@ -145,9 +161,9 @@ def settle(
         aligned(4, n, TILE), aligned(4, max(n, TILE)), residual,
     )  # fmt: skip
 
-    squares, sums = np.empty(n), np.empty(4)
+    squares, sums = np.empty((2, n)), np.empty(4)
     anchor_forms(Y, U, psi, gates, squares, sums)
-    pairs, residuals, totals = graph.forms(Y, U)
+    pairs, forms, totals = graph.forms(Y, U)
     path_totals = chain.forms(Y, U)[2] if chain is not None else np.zeros(3)
     weights = (
         parameters.anchor_term, parameters.coherence_term,
@@ -156,7 +172,7 @@ def settle(
     at_y = (0.0, totals[0], sums[1], path_totals[0])
     at_u = (sums[0], totals[1], sums[2], path_totals[1])
     at_difference = (sums[0], totals[2], sums[3], path_totals[2])
-    agreed, gaps = coherence(adjacency, graph.scale, pairs, residuals, squares)
+    agreed, gaps = coherence(adjacency, graph.scale, pairs, forms, squares)
     return Settled(
         U=U,
         iterations=iterations,
@@ -164,10 +180,47 @@ def settle(
         converged=bool(residual[0] <= parameters.tolerance),
         energy_anchors=_terms(weights, at_y),
         energy_stationary=_terms(weights, at_u),
-        delta_h=math.fsum(_terms(weights, at_difference).values()),
+        delta_terms=_terms(weights, at_difference),
         coherence=agreed,
-        null_points=null_points(pairs, parameters.coherence_term * residuals, gaps),
+        pairs=pairs,
+        forms=parameters.coherence_term * forms,
+        gaps=gaps,
     )
+
+
+def split_terms(settled: Settled, edges: TypedEdges | None) -> dict[str, Any]:
+    """The terms of ΔH with that of the graph by relation; ``math.fsum`` of all of them is ΔH.
+
+    ``edges`` are those of the graph that was settled, None where nothing was known of
+    relations: all of them are then nearest neighbours'. An edge's part of the graph's term
+    belongs to its relations in the shares ω_r w_r / A_ij.
+    """
+    graph = settled.delta_terms["graph"]
+    by_relation = np.zeros(len(RELATIONS))
+    if edges is None:
+        by_relation[RELATIONS.index("knn")] = graph
+    elif graph > 0.0:
+        by_relation = _by_relation(settled.forms[2], edges, graph)
+    return {
+        **settled.delta_terms,
+        "graph": dict(zip(RELATIONS, by_relation.tolist(), strict=True)),
+    }
+
+
+def _by_relation(moved: Float64, edges: TypedEdges, graph: float) -> Float64:
+    first = np.ones(len(edges.relation), np.bool_)
+    first[1:] = (edges.ends[1:] != edges.ends[:-1]).any(axis=1)
+    pair = np.cumsum(first) - 1
+    shares = edges.weight / np.bincount(pair, edges.weight)[pair]
+    whole = np.bincount(edges.relation, moved[pair] * shares, len(RELATIONS))
+    # In multiples of the sum's last bit nothing is lost, so that what the largest part is given,
+    # the rest, makes the parts add up exactly.
+    unit = np.spacing(graph)
+    sums: Float64 = np.rint(whole / unit) * unit
+    largest = int(np.argmax(sums))
+    sums[largest] = 0.0
+    sums[largest] = graph - sums.sum()
+    return sums
 
 
 class _Operator:
@@ -180,11 +233,11 @@ class _Operator:
         normalize(*adjacency, self.scale, self.coupling)
 
     def forms(self, Y: Float32, U: Float32) -> tuple[npt.NDArray[np.int32], Float64, Float64]:
-        """Return edges (E, 2), their residuals A_ij‖·‖² at U (E,), and the sums at Y, U, Y − U."""
-        room = len(self.coupling) // 2
-        pairs, residuals, totals = np.empty((room, 2), np.int32), np.empty(room), np.empty(3)
-        edge_forms(*self.adjacency, self.scale, Y, U, pairs, residuals, totals)
-        return pairs, residuals, totals
+        """Return edges (E, 2), their forms A_ij‖·‖² (3, E) at Y, U and Y − U, and the sums (3,)."""
+        room = len(self.adjacency.weights) // 2
+        pairs, forms, totals = np.empty((room, 2), np.int32), np.empty((3, room)), np.empty(3)
+        edge_forms(*self.adjacency, self.scale, Y, U, pairs, forms, totals)
+        return pairs, forms, totals
 
 
 def _terms(weights: Sequence[float], forms: Sequence[float]) -> dict[str, float]:
@@ -223,36 +276,48 @@ def coherence(
     adjacency: Adjacency,
     scale: Float64,
     pairs: npt.NDArray[np.int32],
-    residuals: Float64,
+    forms: Float64,
     squares: Float64,
 ) -> tuple[Float64, Float64]:
-    """Measure each anchor's agreement with its neighbours, and 2 − 2 cos(U_i, U_j) per edge.
+    """Measure each anchor's agreement with its neighbours, and the gaps (2, E) of the edges.
 
     See :class:`Settled` and :func:`oscillink_store.kernels.energy.agreement`.
     """
-    n = len(squares)
+    n = squares.shape[1]
     rows = np.repeat(np.arange(n), np.diff(adjacency.indptr))
     weights = adjacency.weights[adjacency.indices > rows]
-    ratio, gaps = np.empty(n), np.empty(len(weights))
-    agreement(pairs, weights, residuals, scale, squares, ratio, gaps, np.empty((2, n)))
+    ratio, gaps = np.empty(n), np.empty((2, len(weights)))
+    agreement(pairs, weights, forms, scale, squares, ratio, gaps, np.empty((2, n)))
     return ratio, gaps
 
 
 def null_points(
     pairs: npt.NDArray[np.int32],
-    residuals: Float64,
+    forms: Float64,
     gaps: Float64,
     threshold: float = NULL_POINT_Z,
 ) -> list[tuple[int, int, float]]:
-    """Find the edges whose residual is an outlier because their ends settled apart.
+    """Find the edges that are under an outlying strain because their ends disagree.
 
-    An edge counts when the robust z-scores of its residual and of its gap 2 − 2 cos(U_i, U_j)
-    both exceed ``threshold``. The residual alone would name every edge between a hub and a
-    leaf: U_i/√d_i and U_j/√d_j differ in length there, however well the two anchors agree.
-    Returns (i, j, z of the residual) with i < j, the largest z first.
+    ``forms`` (3, E) and ``gaps`` (2, E) are those of :class:`Settled`. An edge's strain is the
+    residual that is left of it at U and what it spent on drawing its ends together, the form at
+    Y − U: a strong edge between strangers leaves hardly any residual, because it won. Strain
+    alone would name every edge between a hub and a leaf, where U_i/√d_i and U_j/√d_j differ in
+    length however well the two agree. So the gap between the directions must be an outlier too:
+    what settling closed of it, or else both the gap at Y and what was left open. (Left open
+    alone would name the true neighbours of an anchor that was drawn away.) Outliers are those
+    whose robust z-score exceeds ``threshold``.
+
+    Returns (i, j, z of the strain) with i < j, the largest z first.
     """
-    z = robust_z(residuals, residuals)
-    found = np.flatnonzero((z > threshold) & (robust_z(gaps, gaps) > threshold))
+    strain = forms[1] + forms[2]
+    z = robust_z(strain, strain)
+    strained = z > threshold
+    if not strained.any():
+        return []
+    at_y, at_u, closed = (robust_z(gap, gap) for gap in (*gaps, gaps[0] - gaps[1]))
+    disagree = (closed > threshold) | (np.minimum(at_y, at_u) > threshold)
+    found = np.flatnonzero(strained & disagree)
     order = found[np.argsort(-z[found], kind="stable")]
     ends, scores = pairs[order].tolist(), z[order].tolist()
     return [(i, j, score) for (i, j), score in zip(ends, scores, strict=True)]

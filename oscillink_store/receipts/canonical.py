@@ -134,8 +134,11 @@ def _text(value: Json) -> str:
         names.sort(key=None if "".join(names).isascii() else _utf16)
         return "{" + ",".join([f"{_encode(name)}:{_text(value[name])}" for name in names]) + "}"
     if isinstance(value, list):
-        if set(map(type, value)) == _STRINGS:
+        kinds = set(map(type, value))
+        if kinds == _STRINGS:
             return _encode(value)
+        if kinds == _FLOATS:
+            return "[" + ",".join(map(_float_text, cast("list[float]", value))) + "]"
         return "[" + ",".join([_text(item) for item in value]) + "]"
     if type(value) is int and -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
         return str(value)

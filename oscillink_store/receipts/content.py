@@ -42,17 +42,20 @@ def search_content(
     fifth_evidence: float | None,
     best_cosine: float | None,
     delta_h: float | None,
-    energy: Mapping[str, float],
+    terms: Mapping[str, Any],
     iterations: int | None,
     residual: float | None,
     converged: bool | None,
     knn_recall: float | None,
+    coherence: Sequence[float] | None,
+    null_points: Sequence[Any] | None,
+    contested: Sequence[Any] | None,
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
 
     ``candidates`` are the ids that the lattice was solved over, left out of a receipt of
     ``detail`` "light"; ``results`` and ``scores`` the hits, best first. ``only`` says that the
-    candidates were given. ``energy`` holds the terms of ΔH by name, ``residual`` is relative.
+    candidates were given. ``terms`` holds those of ΔH by name, ``residual`` is relative.
     What was not measured is None: ΔH and the solver's figures when nothing was settled, an
     evidence or a cosine when there is none. ``vector`` is the float32 query vector as it was
     used, of shape (D,). ``knn_recall`` is the audited recall of the lattice's nearest
@@ -60,6 +63,9 @@ def search_content(
 
     ``asked`` is the question itself, of :func:`asked_of`, or None where digests are to be all
     that is kept of it. ``state`` are the digests of :mod:`oscillink_store.receipts.state`.
+
+    ``coherence`` is per candidate, ``null_points`` are [id, id, names of relations, z],
+    ``contested`` are mappings of ids, cosine, ratio and differs; None where not asked for.
     """
     content = {
         "kind": "search",
@@ -85,11 +91,14 @@ def search_content(
         "fifth_evidence": fifth_evidence,
         "best_cosine": best_cosine,
         "delta_h": delta_h,
-        "energy": energy,
+        "terms": terms,
         "iterations": iterations,
         "residual": residual,
         "converged": converged,
         "knn_recall": knn_recall,
+        "coherence": coherence,
+        "null_points": null_points,
+        "contested": contested,
     }
     content["state_sig"] = state_signature(content)
     return content

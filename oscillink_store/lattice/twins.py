@@ -1,0 +1,130 @@
+"""Contested twins: near-duplicate anchors that differ only in a name or a number.
+
+One of the two is probably wrong: "Angelique Kerber beat Serena Williams in 2018" beside
+"Simona Halep beat Serena Williams in 2018". Rewritten copies of a text, of which one is a
+forgery, look the same; so do rows of a table in prose ("Area code 261 serves ..."), and these
+are no contradiction. So a twin is a reason to look, not a verdict.
+
+Two anchors are twins when their cosine exceeds 0.7, neither text is more than twice as long
+as the other, the ratio of their words, 1 − (insertions + deletions)/(all words), exceeds 0.75,
+and everything that one has in place of what the other has begins and ends with a capitalized
+word or a number. A capital that a sentence alone gives ("How" for "Where") is no name: runs of
+such words do not count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz.distance import Indel, Levenshtein
+from rapidfuzz.process import cdist
+
+from oscillink_store.kernels.dense import close_pairs
+from oscillink_store.lattice.words import cased_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["LEAST_COSINE", "LEAST_RATIO", "Twins", "find_twins"]
+
+LEAST_COSINE, LEAST_RATIO, MOST_LONGER = 0.7, 0.75, 2
+
+# English words that open sentences; May and Will, which are names too, are not among them.
+_OPENERS = frozenset(
+    cased_words(
+        "a am an and are as at be but by can could did do does for from had has have he her his "
+        "how i if in into is it its me must my no not of on or our shall she should so such that "
+        "the their them then there these they this those to was we were what when where which "
+        "who whom whose why with would you your"
+    )
+)
+
+
+class Twins(NamedTuple):
+    """Two rows that are twins, with their cosine and the ratio of their words.
+
+    ``differs`` are the runs of words, joined by spaces, that ``first`` and ``second`` have in
+    each other's place, in the order of the texts; one of the two may be empty.
+    """
+
+    first: int
+    second: int
+    cosine: float
+    ratio: float
+    differs: tuple[tuple[str, str], ...]
+
+
+def find_twins(
+    vectors: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    texts: Callable[[npt.NDArray[np.int64]], list[str]],
+) -> list[Twins]:
+    """Find the twins of some rows (k,) among all unit ``vectors`` (n, D).
+
+    ``texts`` gives the texts of rows, and is asked for those of close ones alone. A pair is
+    found once, ``first`` being one of ``rows``; in their order, then in that of ``second``.
+    """
+    pairs, cosine = close_pairs(vectors, rows, LEAST_COSINE)
+    if not len(pairs):
+        return []
+    close, flat = np.unique(pairs, return_inverse=True)
+    told = texts(close)
+    size = np.array([len(text) for text in told])[flat].reshape(-1, 2)
+    alike = size.max(axis=1) <= MOST_LONGER * size.min(axis=1)
+    if not alike.any():
+        return []
+    pairs, cosine = pairs[alike], cosine[alike]
+    # each of the texts that are left is cut into words once
+    left, flat = np.unique(flat.reshape(-1, 2)[alike], return_inverse=True)
+    words = [cased_words(told[place]) for place in left.tolist()]
+    one, two = flat.reshape(-1, 2).T
+    asked, home = np.unique(one, return_inverse=True)
+    ratio = cdist(
+        [words[place] for place in asked.tolist()], words,
+        scorer=Indel.normalized_similarity, score_cutoff=LEAST_RATIO, dtype=np.float64,
+    )[home, two]  # fmt: skip
+    found = []
+    for at in np.flatnonzero(ratio > LEAST_RATIO).tolist():
+        differs = _differences(words[one[at]], words[two[at]])
+        if differs:
+            first, second = pairs[at].tolist()
+            found.append(Twins(first, second, float(cosine[at]), float(ratio[at]), differs))
+    return found
+
+
+def _differences(one: list[str], two: list[str]) -> tuple[tuple[str, str], ...]:
+    """What is replaced, if it is names and numbers on both sides and nothing else."""
+    runs = list(_changed(one, two))
+    if not all(_names(run) for pair in runs for run in pair if run):
+        return ()
+    ours = sorted(word.casefold() for before, _ in runs for word in before)
+    theirs = sorted(word.casefold() for _, after in runs for word in after)
+    if not ours or not theirs or ours == theirs:
+        return ()
+    return tuple((" ".join(before), " ".join(after)) for before, after in runs)
+
+
+def _changed(one: list[str], two: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """The runs of words between those that both have; what is added may be empty."""
+    start_one = start_two = 0
+    for step in Levenshtein.opcodes(one, two):
+        if step.tag == "equal":
+            if step.src_start > start_one or step.dest_start > start_two:
+                yield one[start_one : step.src_start], two[start_two : step.dest_start]
+            start_one, start_two = step.src_end, step.dest_end
+    if start_one < len(one) or start_two < len(two):
+        yield one[start_one:], two[start_two:]
+
+
+def _names(run: list[str]) -> bool:
+    return (
+        _names_something(run[0])
+        and _names_something(run[-1])
+        and not all(word.casefold() in _OPENERS for word in run)
+    )
+
+
+def _names_something(word: str) -> bool:
+    return word[0].isupper() or word[0].istitle() or any(map(str.isdigit, word))
