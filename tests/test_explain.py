@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import pickle
 import re
 import subprocess
@@ -480,3 +481,11 @@ def test_evidence_does_not_go_by_what_nobody_trusts(
     store.set_gates({"hbu": 0.0})
     told = sentences(explained(store, k=6, parameters=ONE_SOURCE))
     assert told["convention"] == "by its own evidence (no path from a source)"
+
+
+def test_the_terms_of_the_energy_add_up(store: osc.Store) -> None:
+    energy = store.search("who owned The Collegian?").explain()
+    assert energy.delta_h is not None
+    assert all(term >= 0.0 for term in energy.energy.values())
+    assert math.fsum(energy.energy.values()) == pytest.approx(energy.delta_h)
+    assert {"mention", "knn"} <= energy.energy.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from oscillink_store.explanation.values import Edge, Explanation, Node, Points, 
 from oscillink_store.lattice.graph import whole_degrees
 from oscillink_store.lattice.paths import Paths, strongest_paths
 from oscillink_store.lattice.rank import order, scaled, source_rows, source_weights
+from oscillink_store.lattice.settle import split_terms
 from oscillink_store.model import IN, OUT, RELATION_MASK, RELATIONS
 from oscillink_store.snippet import snippet, words
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from oscillink_store.engine.query import Query
     from oscillink_store.engine.ranked import Ranked
     from oscillink_store.engine.snapshot import Snapshot
-    from oscillink_store.lattice.graph import Adjacency, Entries
+    from oscillink_store.lattice.graph import Adjacency, Entries, TypedEdges
+    from oscillink_store.lattice.settle import Settled
     from oscillink_store.receipts.receipt import Receipt
 
 __all__ = ["explanation"]
@@ -83,8 +85,8 @@ def explanation(snapshot: Snapshot, query: Query, ranked: Ranked, receipt: Recei
     best = np.concatenate([ranked.best, rest])  # places among the rows, in the order of nodes
     found = (
         None
-        if ranked.adjacency is None
-        else _lattice(snapshot, query, ranked, ranked.adjacency, best)
+        if ranked.adjacency is None or ranked.edges is None
+        else _lattice(snapshot, query, ranked, ranked.adjacency, ranked.edges, best)
     )
     nodes = _nodes(snapshot, query, ranked, best, found)
     hits = min(query.k, len(ranked.best))
@@ -103,11 +105,15 @@ def explanation(snapshot: Snapshot, query: Query, ranked: Ranked, receipt: Recei
         edges=() if found is None else tuple(e for some in found.edges.values() for e in some),
         reasons=tuple(reasons),
         delta_h=None if settled is None else settled.delta_h,
-        energy={} if settled is None else {
-            name: at_anchors - settled.energy_stationary[name]
-            for name, at_anchors in settled.energy_anchors.items()
-        },
+        energy={} if settled is None else _energy(settled, ranked.edges),
     )  # fmt: skip
+
+
+def _energy(settled: Settled, edges: TypedEdges | None) -> dict[str, float]:
+    """The terms of ΔH, in place of the graph's those of its relations."""
+    terms = split_terms(settled, edges)
+    of_graph: dict[str, float] = terms.pop("graph")
+    return {"anchor": terms.pop("anchor"), **of_graph, **terms}
 
 
 def _nodes(
@@ -167,6 +173,7 @@ def _lattice(
     query: Query,
     ranked: Ranked,
     adjacency: Adjacency,
+    typed: TypedEdges,
     best: npt.NDArray[np.int64],
 ) -> _Lattice:
     rows, parameters = ranked.rows, query.parameters
@@ -188,7 +195,7 @@ def _lattice(
         _pair(at[i], at[j]): z for i, j, z in ranked.settled.null_points
     }  # fmt: skip
     return _Lattice(
-        edges=_edges(entries, at, parameters.relation_weights, nulls),
+        edges=_edges(entries, typed, at, nulls),
         paths=paths,
         scale=scale,
         best=best,
@@ -199,35 +206,49 @@ def _lattice(
 
 def _edges(
     entries: Entries,
+    typed: TypedEdges,
     at: npt.NDArray[np.int64],
-    relation_weights: Sequence[float],
     nulls: Mapping[tuple[int, int], float],
 ) -> dict[tuple[int, int], list[Edge]]:
     """The edges among the rows, whose nodes are ``at``."""
-    place = np.searchsorted(entries.rows, entries.indices)
-    place = np.minimum(place, len(entries.rows) - 1)
-    own = np.repeat(np.arange(len(entries.rows)), np.diff(entries.indptr))
-    inside = (entries.rows[place] == entries.indices) & (at[own] < at[place])
+    flags = _flags(entries, typed)
     edges: dict[tuple[int, int], list[Edge]] = {}
-    for entry in np.flatnonzero(inside).tolist():
-        ends = int(at[own[entry]]), int(at[place[entry]])
-        code = int(entries.relation[entry])
-        weight = relation_weights[code & RELATION_MASK] * float(entries.weights[entry])
-        if weight == 0.0:
-            continue
-        relation = RELATIONS[code & RELATION_MASK]
+    columns = at[typed.ends].tolist(), typed.relation.tolist(), typed.weight.tolist(), flags
+    for (source, target), code, weight, flag in zip(*columns, strict=True):
+        ends, relation = _pair(source, target), RELATIONS[code]
+        points = _POINTS[flag] if relation in _DIRECTED else "neither"
         edge = Edge(
             source=ends[0],
             target=ends[1],
             relation=relation,
             weight=weight,
-            points=_POINTS[code & (OUT | IN)] if relation in _DIRECTED else "neither",
+            points=points if source < target else _TURNED[points],
             z=nulls.get(ends),
         )
         edges.setdefault(ends, []).append(edge)
     for some in edges.values():
         some.sort(key=lambda edge: -edge.weight)
     return dict(sorted(edges.items()))
+
+
+def _flags(entries: Entries, typed: TypedEdges) -> list[int]:
+    """Which way each of the typed edges points, seen from its lower end."""
+    rows = entries.rows
+    place = np.minimum(np.searchsorted(rows, entries.indices), len(rows) - 1)
+    own = np.repeat(np.arange(len(rows)), np.diff(entries.indptr))
+    inside = (rows[place] == entries.indices) & (own < place)
+    # edges and entries are both in the order of (row, column, relation)
+    keys = _keys(own[inside], place[inside], entries.relation[inside] & RELATION_MASK, len(rows))
+    wanted = _keys(typed.ends[:, 0], typed.ends[:, 1], typed.relation, len(rows))
+    found: list[int] = entries.relation[inside][np.searchsorted(keys, wanted)].tolist()
+    return [flag & (OUT | IN) for flag in found]
+
+
+def _keys(
+    i: npt.NDArray[Any], j: npt.NDArray[Any], relation: npt.NDArray[np.uint8], n: int
+) -> npt.NDArray[np.int64]:
+    keys: npt.NDArray[np.int64] = (i.astype(np.int64) * n + j) * len(RELATIONS) + relation
+    return keys
 
 
 def _pair(one: int, other: int) -> tuple[int, int]:
