@@ -13,6 +13,7 @@ test: .venv/installed lint
 	ARROW_DEBUG_MEMORY_POOL=abort .venv/bin/python -m pytest -n 3 --dist worksteal
 
 slow: .venv/installed
+	.venv/bin/python $(PIP_INSTALL) -e '.[test,fuzz]'
 	.venv/bin/python -m pytest -m slow
 
 lint: .venv/installed

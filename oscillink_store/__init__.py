@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         MaintenanceReport,
         MigrationReport,
         Parameters,
+        ReplayReport,
         SearchResult,
     )
+    from oscillink_store.receipts.key import Key
     from oscillink_store.receipts.receipt import Receipt
     from oscillink_store.records import Record
     from oscillink_store.sql_binding import attach, detach
@@ -41,6 +43,7 @@ __all__ = [
     "Hit",
     "IngestReport",
     "JobReport",
+    "Key",
     "Lattice",
     "MaintenanceReport",
     "MigrationReport",
@@ -48,6 +51,7 @@ __all__ = [
     "Parameters",
     "Receipt",
     "Record",
+    "ReplayReport",
     "SearchResult",
     "Store",
     "adopt",
@@ -69,6 +73,7 @@ _HOMES = {
     "Hit": "model",
     "IngestReport": "model",
     "JobReport": "model",
+    "Key": "receipts.key",
     "MaintenanceReport": "model",
     "MigrationReport": "model",
     "Lattice": "lattice.memory",
@@ -76,6 +81,7 @@ _HOMES = {
     "Parameters": "model",
     "Receipt": "receipts.receipt",
     "Record": "records",
+    "ReplayReport": "model",
     "SearchResult": "model",
     "Store": "engine.store",
     "adopt": "engine.adoption",

@@ -254,6 +254,23 @@ class TestCommands:
         assert (run.code, run.out) == (1, "")
         assert run.err.startswith("error: ")
 
+    def test_a_minimal_receipt_is_told_the_question(
+        self, cli: Callable[..., Run], store: osc.Store
+    ) -> None:
+        found = cli("search", store.path, "word3 thing", "--minimal", "--json").document
+        refused = cli("replay", store.path, found["receipt"]["id"])
+        assert "does not keep the text" in refused.err
+        assert cli("replay", store.path, found["receipt"]["id"], "--text", "word3 thing").code == 0
+
+    def test_a_tag_keeps_the_generation_of_a_receipt(
+        self, cli: Callable[..., Run], store: osc.Store
+    ) -> None:
+        receipt = store.search("word3").receipt
+        store.ingest([{"id": "new", "text": "new"}])
+        run = cli("tag", store.path, "audit", "--receipt", receipt.id)
+        assert run.out == "tag audit keeps generation 1\n"
+        assert cli("tag", store.path, "x", "--receipt", receipt.id, "--delete").code == 2
+
     def test_keys(self, cli: Callable[..., Run], tmp_path: Path, store: osc.Store) -> None:
         file = tmp_path / "audit.json"
         assert cli("key", file).out == f"key audit is in {file}\n"

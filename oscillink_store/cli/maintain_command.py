@@ -79,18 +79,25 @@ def tag(
     generation: Annotated[
         int | None, typer.Option(metavar="N", help="The generation to keep. [dim]\\[live][/dim]")
     ] = None,
+    receipt: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Keep the generation of this receipt, for a replay."),
+    ] = None,
     remove: Annotated[bool, typer.Option("--delete", help="Give the tag up.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Keep a generation under a name, so that it can be read later; or list the tags."""
-    if name is None and (remove or generation is not None):
+    given = [option for option in (generation, receipt, remove or None) if option is not None]
+    if name is None and given:
         raise typer.BadParameter("name the tag")
-    if remove and generation is not None:
-        raise typer.BadParameter("pass either --generation or --delete")
+    if len(given) > 1:
+        raise typer.BadParameter("pass one of --generation, --receipt and --delete")
     with open_existing(store, read_only=name is None) as opened:
         if name is not None and remove:
             opened.untag(name)
         elif name is not None:
+            if receipt is not None:
+                generation = opened.receipt(receipt).generation
             generation = opened.tag(name, generation)
         tags = opened.tags()
     if as_json:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from oscillink_store.engine.store import Store
     from oscillink_store.receipts.key import Key
+    from oscillink_store.receipts.receipt import Payload
 
 __all__ = ["open_existing", "require_store", "sealing_key", "use_key"]
 
@@ -48,7 +49,13 @@ def sealing_key() -> Key | None:
     return None if _Given.key is None else Key.from_file(_Given.key)
 
 
-def open_existing(path: Path, *, read_only: bool = False, embedder: str | None = None) -> Store:
+def open_existing(
+    path: Path,
+    *,
+    read_only: bool = False,
+    embedder: str | None = None,
+    payload: Payload = "extended",
+) -> Store:
     """Open a store that is there; nothing is created where there is none.
 
     Raises:
@@ -60,7 +67,9 @@ def open_existing(path: Path, *, read_only: bool = False, embedder: str | None =
 
     require_store(path)
     try:
-        return connect(path, embedder=embedder, read_only=read_only, key=sealing_key())
+        return connect(
+            path, embedder=embedder, read_only=read_only, payload=payload, key=sealing_key()
+        )
     except ReadOnlyError as error:
         raise ReadOnlyError(
             f"{path}: the folder cannot be written, so no receipt could be recorded: "

@@ -25,6 +25,8 @@ from oscillink_store.snippet import snippet, words
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from oscillink_store.receipts.receipt import Payload
+
 __all__ = ["search"]
 
 _SNIPPET = 170
@@ -39,12 +41,16 @@ def search(
     label: Annotated[str | None, typer.Option(help="A note to keep in the receipt.")] = None,
     embedder: EmbedderName = None,
     receipt: Annotated[bool, typer.Option("--receipt", help="Show the whole receipt.")] = False,
+    minimal: Annotated[
+        bool, typer.Option("--minimal", help="Keep only digests of the question in the receipt.")
+    ] = False,
     read_only: ReadOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a store: candidates by vector and words, ranked by what connects them."""
     psi = read_vector(vector)
-    with open_existing(store, read_only=read_only, embedder=embedder) as opened:
+    payload: Payload = "minimal" if minimal else "extended"
+    with open_existing(store, read_only=read_only, embedder=embedder, payload=payload) as opened:
         say_words_only(opened, psi)
         result = opened.search(question, vector=psi, k=k, where=where, label=label)
     if as_json:
