@@ -64,6 +64,7 @@ def key(
     name: Annotated[
         str | None, typer.Option("--id", help="The key's name. [dim]\\[the file's name][/dim]")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key that seals receipts, in a file that only you may read.
 
@@ -78,4 +79,7 @@ def key(
         raise InputError(
             f"{file} cannot be written ({error.strerror or error}): name a new file"
         ) from error
-    show(f"key {made.id} is in {file}")
+    if as_json:
+        print_json({"key_id": made.id, "file": str(file)})
+    else:
+        show(f"key {made.id} is in {file}")
