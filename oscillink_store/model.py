@@ -242,6 +242,7 @@ class SearchResult:
     seconds: float = field(compare=False)
     """Wall time of the search in seconds; not part of the receipt."""
     _explain: Callable[[], Explanation] | None = field(default=None, compare=False, repr=False)
+    _rate: Callable[[], float | None] | None = field(default=None, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -272,8 +273,19 @@ class SearchResult:
             )
         return self._explain()
 
+    @cached_property
+    def confidence(self) -> float | None:
+        """How clear the answer is beside others of this store, from 0 to 1.
+
+        The share of the recorded searches of the same kind (with or without words, with or
+        without a vector) whose margin, first evidence less fifth, is no larger; as of the first
+        look. None when there were fewer than five candidates, when fewer than 20 searches are
+        known, and in copies, which leave the store behind.
+        """
+        return None if self._rate is None else self._rate()
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_explain": None}
+        return {**self.__dict__, "_explain": None, "_rate": None}
 
     def _repr_html_(self) -> str:
         numbers = ("rank", "score", "evidence", "gate", "coherence", "cosine")

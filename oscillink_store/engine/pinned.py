@@ -23,7 +23,7 @@ class Pinned(Reader):
     def __init__(self, store: Reader, generation: int | None, *, read_only: bool) -> None:
         super().__init__(
             store.path, store.ledger, store.executor, store.parameters,
-            detail=store.detail, payload=store.payload,
+            detail=store.detail, payload=store.payload, margins=store.margins,
         )  # fmt: skip
         self._store = store
         self._pin: AbstractContextManager[None] | None = None

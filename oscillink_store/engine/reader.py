@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from oscillink_store.engine.arguments import checked_ids, checked_label
 from oscillink_store.engine.ask import build_query
+from oscillink_store.engine.margins import Margins
 from oscillink_store.engine.predicate import predicate
 from oscillink_store.engine.record_reader import RecordReader
 from oscillink_store.engine.snapshot import Snapshot
@@ -49,8 +50,10 @@ class Reader(RecordReader):
         *,
         detail: Detail,
         payload: Payload,
+        margins: Margins,
     ) -> None:
         self.path = path
+        self.margins = margins
         self.parameters = parameters
         self.detail = detail
         self.payload = payload
@@ -139,7 +142,7 @@ class Reader(RecordReader):
                 label=label, parameters=constants, detail=detail or self.detail,
                 payload=self.payload,
             )  # fmt: skip
-            return answer(snapshot, query, self.ledger, self.executor)
+            return answer(snapshot, query, self.ledger, self.margins, self.executor)
 
         return self._answered(run)
 
@@ -168,7 +171,7 @@ class Reader(RecordReader):
                 label=label, parameters=self.parameters, detail=self.detail, payload=self.payload,
                 only=np.unique(snapshot.slots_of_ids(wanted)),
             )  # fmt: skip
-            return answer(snapshot, query, self.ledger, self.executor)
+            return answer(snapshot, query, self.ledger, self.margins, self.executor)
 
         return self._answered(run)
 

@@ -20,6 +20,7 @@ from oscillink_store.engine.candidates import (
 from oscillink_store.engine.diagnose import Diagnosis, diagnose
 from oscillink_store.engine.explain import explanation
 from oscillink_store.engine.json_text import stored_value
+from oscillink_store.engine.margins import Margins
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import NOTHING, Ranked
 from oscillink_store.engine.search_receipt import receipt_content
@@ -52,19 +53,27 @@ Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
-def answer(snapshot: Snapshot, query: Query, ledger: Ledger, executor: Executor) -> SearchResult:
+def answer(
+    snapshot: Snapshot, query: Query, ledger: Ledger, margins: Margins, executor: Executor
+) -> SearchResult:
     """Answer a query on one generation and record its receipt."""
     started = time.perf_counter()
     hits, content = found(snapshot, query, executor)
     seconds = time.perf_counter() - started
     receipt = ledger.record(content, label=query.label, payload=query.payload, seconds=seconds)
+    margins.add(receipt)
 
     def explain() -> Explanation:
         with ThreadPoolExecutor(1) as beside:  # the store may have been closed since
             return explanation(snapshot, query, _rank(snapshot, query, beside), receipt)
 
-    seconds = time.perf_counter() - started
-    return SearchResult(hits=hits, receipt=receipt, seconds=seconds, _explain=explain)
+    return SearchResult(
+        hits=hits,
+        receipt=receipt,
+        seconds=time.perf_counter() - started,
+        _explain=explain,
+        _rate=lambda: margins.confidence(receipt.content, snapshot),
+    )
 
 
 def found(

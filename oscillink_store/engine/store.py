@@ -15,6 +15,7 @@ import pyarrow as pa
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.arguments import checked_detail, checked_options
 from oscillink_store.engine.live import Live
+from oscillink_store.engine.margins import Margins
 from oscillink_store.engine.opening import matching_embedder, new_manifest, open_folder
 from oscillink_store.engine.pinned import Pinned
 from oscillink_store.engine.snapshot import Snapshot
@@ -149,7 +150,10 @@ class Store(StoreWriter):
         ledger = Ledger(root / "receipts", durability="off" if read_only else durability, key=key)
         executor = ThreadPoolExecutor(2, thread_name_prefix="oscillink-fulltext")
         constants = parameters or snapshot.parameters
-        super().__init__(root, ledger, executor, constants, detail=detail, payload=payload)
+        super().__init__(
+            root, ledger, executor, constants, detail=detail, payload=payload,
+            margins=Margins(root),
+        )  # fmt: skip
         # the process may end without close(): the last receipts are synced all the same
         self._finalizer = weakref.finalize(self, _release, ledger, executor)
         self._embedder = None if embedder is None else resolve(embedder)

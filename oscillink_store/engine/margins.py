@@ -1,0 +1,112 @@
+"""How much clearer than usual an answer is: margins of evidence, and their quantiles.
+
+The margin of a search is its first evidence less its fifth. What is a large one depends on the
+collection, its texts and their embeddings, so it is compared with those of the store's own
+ledger, among searches of the same kind: with words or a vector or both, in the whole store or
+among given anchors.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.engine.fold import all_receipts
+from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.storage.manifest import read_current
+
+__all__ = ["FEWEST", "Kind", "Margins"]
+
+FEWEST = 20
+"""Of fewer searches of its kind nothing can be said."""
+
+_COLUMNS = ("kind", "writer", "has_text", "has_vector", "only", "margin")
+
+
+class Kind(NamedTuple):
+    """Searches whose margins can be compared."""
+
+    has_text: bool
+    has_vector: bool
+    only: bool
+
+
+class Margins:
+    """The margins of a store's recorded searches.
+
+    Those of this process are added as they come, which is all that a search spends on it; those
+    of others are read from the ledger at the first question.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._guard = threading.Lock()
+        self._added: list[tuple[Kind, float]] = []
+        self._writers: set[str] = set()
+        self._others: dict[Kind, list[float]] | None = None
+
+    def add(self, receipt: Receipt) -> None:
+        """Count a search of this process in."""
+        self._writers.add(receipt.writer)
+        margin = margin_of(receipt.content)
+        if margin is not None:
+            self._added.append((kind_of(receipt.content), margin))
+
+    def confidence(self, content: Mapping[str, Any], snapshot: Snapshot) -> float | None:
+        """The share of recorded searches of a search's kind whose margin is no larger.
+
+        ``content`` is what the search's receipt says; what ``snapshot`` has open is not opened
+        again. None when the search has no margin or fewer than :data:`FEWEST` are known.
+        """
+        margin = margin_of(content)
+        if margin is None:
+            return None
+        known = self._known(kind_of(content), snapshot)
+        return float((known <= margin).mean()) if len(known) >= FEWEST else None
+
+    def _known(self, kind: Kind, snapshot: Snapshot) -> npt.NDArray[np.float64]:
+        with self._guard:
+            if self._others is None:
+                self._others = self._read(snapshot)
+            own = [margin for added, margin in tuple(self._added) if added == kind]
+            return np.array(self._others.get(kind, []) + own)
+
+    def _read(self, snapshot: Snapshot) -> dict[Kind, list[float]]:
+        """The margins that other processes have recorded."""
+
+        def latest() -> Snapshot:
+            # what was folded since the search is in a later generation than its own
+            return Snapshot(self._root, read_current(self._root), snapshot)
+
+        found: dict[Kind, list[float]] = {}
+        for row in all_receipts(self._root, latest, _COLUMNS).to_pylist():
+            if (
+                row["kind"] == "search"
+                and row["margin"] is not None
+                and row["writer"] not in self._writers
+            ):
+                kind = Kind(bool(row["has_text"]), bool(row["has_vector"]), bool(row["only"]))
+                found.setdefault(kind, []).append(row["margin"])
+        return found
+
+
+def margin_of(content: Mapping[str, Any]) -> float | None:
+    """First less fifth evidence; None where there were fewer than five candidates."""
+    first, fifth = content.get("first_evidence"), content.get("fifth_evidence")
+    return None if first is None or fifth is None else float(first - fifth)
+
+
+def kind_of(content: Mapping[str, Any]) -> Kind:
+    """The kind of a search, by what its receipt says."""
+    asked = content["query"]
+    return Kind(
+        has_text=asked["text"] is not None,
+        has_vector=asked["vector"] is not None,
+        only=bool(content.get("only")),
+    )
