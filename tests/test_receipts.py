@@ -74,6 +74,7 @@ def ingest_example():
         kernel_version=1,
         knn_recall=1.0,
         manifest="ef" * 32,
+        change={"edges_added": {"knn": 3}, "mean_drift": 0.25, "delta_h": None, "sampled": 0},
     )
 
 

@@ -531,6 +531,7 @@ def test_receipts_become_a_table_and_come_back(tmp_path):
         kernel_version=1,
         knn_recall=1.0,
         manifest="ef" * 32,
+        change={"edges_added": {"knn": 3}, "mean_drift": 0.25, "delta_h": None, "sampled": 0},
     )
     with Ledger(tmp_path / "receipts") as ledger:
         receipts = [ledger.record(ingest)]

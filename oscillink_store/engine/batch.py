@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -193,6 +193,7 @@ class Writer:
             present = self.snapshot.alive_slots
             self._compact(schema)
             removed = np.searchsorted(present, removed)  # which closes the gaps between slots
+        told: dict[str, Any] = {}
         planned = plan(
             self.snapshot,
             batch.fresh,
@@ -201,6 +202,7 @@ class Writer:
             parameters=self.snapshot.parameters,
             embedder=_embedder_entry(self.snapshot.manifest, embedder, batch.fresh),
             progress=report,
+            told=told,
         )
 
         def changes() -> Iterator[Change]:
@@ -213,7 +215,9 @@ class Writer:
             manifest = self.commit(
                 changes(),
                 # before the swap, so that no generation goes live without its receipt
-                lambda manifest: receipts.append(self._ledger.record(_content(manifest, batch))),
+                lambda manifest: receipts.append(
+                    self._ledger.record(_content(manifest, batch, told))
+                ),
             )
         if is_sparse(self.snapshot):
             with clock.stage("compact"):
@@ -336,7 +340,7 @@ def _embedder_entry(
     return {"name": embedder.name, "dimension": dimension}
 
 
-def _content(manifest: Manifest, batch: Batch) -> dict[str, Any]:
+def _content(manifest: Manifest, batch: Batch, change: Mapping[str, Any]) -> dict[str, Any]:
     written = {
         "tables": {name: [file.sha256 for file in table.files]
                    for name, table in manifest.tables.items() if name != "receipts"},
@@ -359,4 +363,5 @@ def _content(manifest: Manifest, batch: Batch) -> dict[str, Any]:
         kernel_version=KERNEL_VERSION,
         knn_recall=manifest.statistics["knn"]["recall"],
         manifest=manifest.sha256,
+        change=change,
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from oscillink_store.engine import parts as tiers
+from oscillink_store.engine.delta import delta, edges_changed
 from oscillink_store.engine.gate_overlay import GATES
 from oscillink_store.engine.snapshot import (
     ANCHORS,
@@ -125,12 +126,14 @@ def plan(
     parameters: Parameters,
     embedder: Mapping[str, Any] | None,
     progress: Progress,
+    told: dict[str, Any],
 ) -> Iterator[Change]:
     """Plan what new rows, their vectors included, and anchors that go make of a generation.
 
     ``removed`` (M,) are slots, ascending, replaced anchors among them. First comes what takes
     no time to plan, the rows themselves, then what depends on the new rows alone, the lattice, and
     last the rest, so that a commit can write each of these while the next one is planned.
+    By the end ``told`` holds what a receipt says of the change.
     """
     first, count = snapshot.slots, fresh.num_rows
     rows = fresh.drop_columns([name for name in NOT_IN_ROWS if name in fresh.schema.names])
@@ -171,6 +174,7 @@ def plan(
         embedder=embedder,
         fields=asdict(fields),
     )
+    told.update(delta(snapshot, change, records, terms, vectors, parameters))
     yield draft.finished()
 
 
@@ -335,10 +339,9 @@ def _statistics(
 ) -> dict[str, Any]:
     known = snapshot.manifest.statistics
     edges = dict(known["edges"]) or dict.fromkeys(RELATIONS, 0)
-    came, went = terms.weight == terms.delta, terms.weight == 0
-    for code, name in enumerate(RELATIONS):
-        mine = terms.relation == code
-        edges[name] += int((came & mine).sum()) - int((went & mine).sum())
+    came, went = edges_changed(terms)
+    for name in RELATIONS:
+        edges[name] += came[name] - went[name]
     return {
         "anchors": int(change.after.sum()),
         "words": int(known["words"]) + int(part.words.lengths.sum()) - _words(change, removed),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from oscillink_store.kernels.jit import kernel
 from oscillink_store.kernels.knn import helper
 
-__all__ = ["Sums", "moments", "similarity_moments", "sums"]
+__all__ = ["BITS", "Sums", "moments", "row_total", "similarity_moments", "sums"]
 
 # Unit rows have no value above 1. Values are rounded to whole multiples of 2^-20; products of
 # two are whole numbers up to 2^40, and the sums of a block of 2^10 rows stay far within 2^53,
@@ -42,6 +42,15 @@ class Sums(NamedTuple):
     def minus(self, other: Sums) -> Sums:
         """The sums without the rows of ``other``."""
         return Sums(self.total - other.total, self.products - other.products)
+
+
+def row_total(Y: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Σ y (D,) alone over the rows of ``Y`` (N, D), as in :class:`Sums`."""
+    total = np.zeros(Y.shape[1], np.int64)
+    for at in range(0, len(Y), BLOCK):
+        whole = np.rint(Y[at : at + BLOCK] * np.float32(1 << BITS))
+        total += whole.sum(axis=0, dtype=np.float64).astype(np.int64)
+    return total
 
 
 def sums(Y: npt.NDArray[np.float32]) -> Sums:

@@ -24,6 +24,7 @@ __all__ = [
     "Entries",
     "TypedEdges",
     "TypedGraph",
+    "amended",
     "build_csr",
     "cut_out",
     "empty_graph",
@@ -250,6 +251,18 @@ def empty_graph() -> TypedGraph:
         np.empty(0, np.uint8),
     )  # fmt: skip
     return TypedGraph(base, empty_records())
+
+
+def amended(entries: Entries, records: Records) -> Entries:
+    """The entries of the same rows as records that came later leave them."""
+    n = len(entries.rows)
+    starts = np.searchsorted(records.rows, entries.rows, "left")
+    counts = np.searchsorted(records.rows, entries.rows, "right") - starts
+    mine = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    _, columns, relation, weights = (array[mine] for array in records)
+    newer = Records(np.repeat(np.arange(n, dtype=np.int32), counts), columns, relation, weights)
+    found = TypedGraph(Csr(*entries[1:]), newer).entries(np.arange(n))
+    return Entries(entries.rows, *found[1:])
 
 
 def neighbors(entries: Entries) -> npt.NDArray[np.int64]:

@@ -136,6 +136,7 @@ def ingest_content(
     kernel_version: int,
     knn_recall: float | None,
     manifest: str,
+    change: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Put together the content of the receipt of an ingest or a delete.
 
@@ -143,7 +144,9 @@ def ingest_content(
     and segment checksums); ``added``, ``updated``, ``unchanged`` and ``deleted`` count
     anchors of the batch, ``anchors`` those of the new generation, ``edges`` its edges by
     relation, ``knn_recall`` the audited recall of its nearest neighbours, 1 where exact,
-    ``manifest`` the SHA-256 of its manifest.
+    ``manifest`` the SHA-256 of its manifest. ``change`` is what differs from the generation
+    before: ``edges_added`` and ``edges_removed`` by relation, ``mean_drift`` of the embeddings,
+    and ``delta_h`` of so many ``sampled`` new anchors among their neighbours.
     """
     return {
         "kind": "ingest",
@@ -163,6 +166,7 @@ def ingest_content(
         "kernel_version": kernel_version,
         "knn_recall": knn_recall,
         "manifest": manifest,
+        "change": change,
     }
 
 
