@@ -284,7 +284,7 @@ def test_a_kernel_does_not_cut_off_numbers() -> None:
 def test_arrays_in_two_dimensions_are_read_row_by_row() -> None:
     Y = np.arange(12, dtype=np.float32).reshape(3, 4)
     arguments = [Y, np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.zeros(3)]
-    squares, totals = np.empty(3), np.empty(4)
+    squares, totals = np.empty((2, 3)), np.empty(4)
     anchor_forms(*arguments, squares, totals)
     assert totals[0] == (Y * Y).sum()
     with pytest.raises(TypeError, match="argument 0"):

@@ -113,7 +113,7 @@ def test_stores_with_equal_columns_share_one_function(
         store = make_store(name)
         store.ingest([{"id": name, "text": f"text {name}", "lang": "en"}])
         osc.attach(con, store, name=name)
-    assert con.execute(count).fetchone() == (4,)
+    assert con.execute(count).fetchone() == (5,)
     assert (found(con, "one"), found(con, "two")) == (["one"], ["two"])
 
 

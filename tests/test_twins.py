@@ -144,3 +144,26 @@ def test_close_pairs_are_those_of_the_dense_products(
     assert [(*pair, product) for pair, product in zip(pairs.tolist(), cosine, strict=True)] == [
         (row, other, product) for row, other, product in expected
     ]
+
+
+def test_no_more_than_the_closest_are_looked_at() -> None:
+    """Rows made after one pattern are twins of each other, all of them."""
+    rng = np.random.default_rng(0)
+    vectors = np.ones((30, 8)) + 0.05 * rng.normal(size=(30, 8))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    texts = [f"The area code {number} serves a part of the city" for number in range(200, 230)]
+    asked: list[int] = []
+
+    def told(rows: npt.NDArray[np.int64]) -> list[str]:
+        asked.extend(rows.tolist())
+        return [texts[row] for row in rows]
+
+    every = find_twins(vectors, np.array([3, 7]), told)
+    assert len(every) == 2 * 29 - 1
+    asked.clear()
+    few = find_twins(vectors, np.array([3, 7]), told, most=4)
+    assert len(few) == 8
+    assert len(asked) <= 10
+    for row in (3, 7):
+        closest = sorted((pair for pair in every if pair.first == row), key=lambda p: -p.cosine)
+        assert set(closest[:4]) == {pair for pair in few if pair.first == row}

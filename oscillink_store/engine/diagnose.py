@@ -18,6 +18,8 @@ from oscillink_store.model import RELATIONS
 __all__ = ["Contested", "Diagnosis", "NullPoint", "diagnose"]
 
 _DIGITS = 6
+# What is looked at for twins: these first hits, each against so many of the closest candidates.
+_MOST_HITS, _MOST_TWINS = 50, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,8 @@ def _contested(snapshot: Snapshot, ranked: Ranked, query: Query) -> tuple[Contes
     def texts(places: Any) -> list[str]:
         return snapshot.values("text", ranked.rows[places])
 
-    pairs = find_twins(ranked.vectors, ranked.best[: query.k], texts)
+    hits = ranked.best[: min(query.k, _MOST_HITS)]
+    pairs = find_twins(ranked.vectors, hits, texts, most=_MOST_TWINS)
     if not pairs:
         return ()
     ends = np.array([pair[:2] for pair in pairs])

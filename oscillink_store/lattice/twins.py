@@ -60,15 +60,22 @@ def find_twins(
     vectors: npt.NDArray[np.float32],
     rows: npt.NDArray[np.int64],
     texts: Callable[[npt.NDArray[np.int64]], list[str]],
+    *,
+    most: int | None = None,
 ) -> list[Twins]:
     """Find the twins of some rows (k,) among all unit ``vectors`` (n, D).
 
-    ``texts`` gives the texts of rows, and is asked for those of close ones alone. A pair is
-    found once, ``first`` being one of ``rows``; in their order, then in that of ``second``.
+    ``texts`` gives the texts of rows, and is asked for those of close ones alone; with ``most``
+    no more than the ``most`` closest of each row are looked at, as among rows made after one
+    pattern all could be twins of all. A pair is found once, ``first`` being one of ``rows``;
+    in their order, then in that of ``second``.
     """
     pairs, cosine = close_pairs(vectors, rows, LEAST_COSINE)
     if not len(pairs):
         return []
+    if most is not None:
+        closest = _closest(pairs, cosine, most)
+        pairs, cosine = pairs[closest], cosine[closest]
     close, flat = np.unique(pairs, return_inverse=True)
     told = texts(close)
     size = np.array([len(text) for text in told])[flat].reshape(-1, 2)
@@ -92,6 +99,16 @@ def find_twins(
             first, second = pairs[at].tolist()
             found.append(Twins(first, second, float(cosine[at]), float(ratio[at]), differs))
     return found
+
+
+def _closest(
+    pairs: npt.NDArray[np.int64], cosine: npt.NDArray[np.float64], most: int
+) -> npt.NDArray[np.int64]:
+    """Places of the pairs that are among the ``most`` closest of their first row, ascending."""
+    order = np.lexsort((pairs[:, 1], -cosine, pairs[:, 0]))
+    first = pairs[order, 0]
+    rank = np.arange(len(order)) - np.searchsorted(first, first, "left")
+    return np.sort(order[rank < most])
 
 
 def _differences(one: list[str], two: list[str]) -> tuple[tuple[str, str], ...]:
