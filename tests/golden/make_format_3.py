@@ -43,6 +43,8 @@ def main() -> None:
     with osc.connect(root) as store:
         store.search("university", where="lang = 'en'", k=3)
         store.search("cake", where=Compare("n", "gt", 1), k=3)
+        store.chain_receipt(["a0", "a1", "a3"])
+        store.set_gates(0.25, ids=["a4"])
 
 
 if __name__ == "__main__":
