@@ -14,12 +14,12 @@ such words do not count.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import Indel, Levenshtein
-from rapidfuzz.process import cdist
 
 from oscillink_store.kernels.dense import close_pairs
 from oscillink_store.lattice.words import cased_words
@@ -83,22 +83,38 @@ def find_twins(
     if not alike.any():
         return []
     pairs, cosine = pairs[alike], cosine[alike]
-    # each of the texts that are left is cut into words once
-    left, flat = np.unique(flat.reshape(-1, 2)[alike], return_inverse=True)
-    words = [cased_words(told[place]) for place in left.tolist()]
-    one, two = flat.reshape(-1, 2).T
-    asked, home = np.unique(one, return_inverse=True)
-    ratio = cdist(
-        [words[place] for place in asked.tolist()], words,
-        scorer=Indel.normalized_similarity, score_cutoff=LEAST_RATIO, dtype=np.float64,
-    )[home, two]  # fmt: skip
     found = []
-    for at in np.flatnonzero(ratio > LEAST_RATIO).tolist():
-        differs = _differences(words[one[at]], words[two[at]])
-        if differs:
+    for at, (one, two) in enumerate(flat.reshape(-1, 2)[alike].tolist()):
+        ours, theirs = _cut(told[one]), _cut(told[two])
+        ratio = _ratio(ours, theirs)
+        if ratio > LEAST_RATIO and (differs := _differences(ours.words, theirs.words)):
             first, second = pairs[at].tolist()
-            found.append(Twins(first, second, float(cosine[at]), float(ratio[at]), differs))
+            found.append(Twins(first, second, float(cosine[at]), ratio, differs))
     return found
+
+
+class _Words(NamedTuple):
+    """The words of a text, in order and each once."""
+
+    words: list[str]
+    distinct: frozenset[str]
+
+
+@lru_cache(maxsize=1024)
+def _cut(text: str) -> _Words:
+    # the same texts are found again and again
+    words = cased_words(text)
+    return _Words(words, frozenset(words))
+
+
+def _ratio(one: _Words, two: _Words) -> float:
+    """The ratio of two texts' words, or 0 where it cannot exceed the least one."""
+    total = len(one.words) + len(two.words)
+    # a word that the other text lacks is inserted or deleted at least once
+    lacking = len(one.distinct) + len(two.distinct) - 2 * len(one.distinct & two.distinct)
+    if lacking >= (1.0 - LEAST_RATIO) * total:
+        return 0.0
+    return Indel.normalized_similarity(one.words, two.words, score_cutoff=LEAST_RATIO)
 
 
 def _closest(
