@@ -19,7 +19,7 @@ __all__ = ["Contested", "Diagnosis", "NullPoint", "diagnose"]
 
 _DIGITS = 6
 # What is looked at for twins: these first hits, each against so many of the closest candidates.
-_MOST_HITS, _MOST_TWINS = 50, 4
+_MOST_HITS, _MOST_TWINS = 50, 3
 
 
 @dataclass(frozen=True, kw_only=True)
