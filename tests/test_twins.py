@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import random
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz.distance import Indel
 
 from oscillink_store.kernels.dense import close_pairs, products
-from oscillink_store.lattice.twins import LEAST_COSINE, LEAST_RATIO, Twins, find_twins
+from oscillink_store.lattice.twins import (
+    LEAST_COSINE,
+    LEAST_RATIO,
+    MOST_LONGER,
+    Twins,
+    _differences,
+    find_twins,
+)
+from oscillink_store.lattice.words import cased_words
 
 HALEP = "On Saturday Simona Halep beat Serena Williams in the final of Wimbledon in 2019."
 
@@ -167,3 +177,25 @@ def test_no_more_than_the_closest_are_looked_at() -> None:
     for row in (3, 7):
         closest = sorted((pair for pair in every if pair.first == row), key=lambda p: -p.cosine)
         assert set(closest[:4]) == {pair for pair in few if pair.first == row}
+
+
+@given(
+    texts=st.lists(
+        st.lists(
+            st.sampled_from(["der", "Rhein", "1984", "Köln", "— und", "東京1984", "o'Neill"]),
+            min_size=1, max_size=14,
+        ).map(" ".join),
+        min_size=2, max_size=8,
+    )
+)  # fmt: skip
+def test_no_pair_is_passed_over(texts: list[str]) -> None:
+    vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (len(texts), 1))
+    found = find_twins(vectors, np.arange(len(texts)), lambda rows: [texts[row] for row in rows])
+    told = {pair[:2]: pair.ratio for pair in found}
+    for one, two in combinations(range(len(texts)), 2):
+        words = cased_words(texts[one]), cased_words(texts[two])
+        ratio = Indel.normalized_similarity(*words)
+        sizes = sorted((len(texts[one]), len(texts[two])))
+        if ratio > LEAST_RATIO and sizes[1] <= MOST_LONGER * sizes[0] and _differences(*words):
+            assert told.pop((one, two)) == ratio
+    assert told == {}
