@@ -279,8 +279,9 @@ class SearchResult:
 
         The share of the recorded searches of the same kind (with or without words, with or
         without a vector) whose margin, first evidence less fifth, is no larger; as of the first
-        look. None when there were fewer than five candidates, when fewer than 20 searches are
-        known, and in copies, which leave the store behind.
+        look, and of this process's the newest 100,000. None when there were fewer than five
+        candidates, when fewer than 20 searches are known, and in copies, which leave the store
+        behind.
         """
         return None if self._rate is None else self._rate()
 

@@ -7,8 +7,10 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import oscillink_store as osc
+from oscillink_store.engine import margins as confidence
 from oscillink_store.engine.margins import FEWEST
 
 WORDS = ["harbour", "tide", "boat", "net", "gull", "rope", "sail", "storm", "salt", "pier"]
@@ -99,6 +101,16 @@ def test_unrecorded_searches_count_in_their_own_process(tmp_path: Path) -> None:
         margins = [margin(store.search(text)) for text in questions(40)]
         last = store.search("salt pier")
         assert last.confidence == share([*margins, margin(last)], margin(last))
+
+
+def test_the_newest_searches_of_a_long_process_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confidence, "MOST", FEWEST)
+    with filled(tmp_path / "s.osc") as store:
+        margins = [margin(store.search(text)) for text in questions(3 * FEWEST)]
+        last = store.search("salt pier")
+        assert last.confidence == share([*margins[-FEWEST + 1 :], margin(last)], margin(last))
 
 
 def test_confidence_is_no_part_of_the_receipt(tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_what_cannot_be_replayed_says_why(store: osc.Store) -> None:
         store.replay("0" * 16)
     with pytest.raises(QueryError, match="8 to 64 hexadecimal"):
         store.replay("xyz")
+    with pytest.raises(QueryError, match="8 to 64 hexadecimal"):
+        store.replay(older.sequence)  # type: ignore[arg-type]
 
 
 def test_folded_receipts_are_found(store: osc.Store) -> None:

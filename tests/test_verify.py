@@ -17,7 +17,8 @@ import pytest
 
 import oscillink_store as osc
 from oscillink_store.engine import fold
-from oscillink_store.errors import IntegrityError, IntegrityWarning
+from oscillink_store.engine import verify as verification
+from oscillink_store.errors import DiskError, IntegrityError, IntegrityWarning
 from oscillink_store.receipts.chain import Head, extend
 from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage.manifest import (
@@ -101,6 +102,65 @@ def test_a_whole_store(store: osc.Store) -> None:
     assert [step for step in told if step[0] == "receipts"][-1] == ("receipts", folded, folded)
     ledger = sum(path.stat().st_size for path in (store.path / "receipts").glob("*.wal"))
     assert told[-1] == ("ledger", ledger, ledger)
+
+
+def test_a_writer_that_was_killed_while_it_made_its_head_file(store: osc.Store) -> None:
+    (store.path / "receipts" / "0123456789abcdef.head").touch()
+    assert store.verify().problems == ()
+
+
+def test_writers_that_begin_and_files_that_are_folded_while_the_ledger_is_listed(
+    store: osc.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the heads and the files another writer begins, and behind these a commit folds."""
+    heads, files = verification.known_heads, verification.wal_files
+
+    def then_begin(*arguments: Any) -> Any:
+        found = heads(*arguments)
+        for _ in range(fold._LEAST_FILES):
+            with osc.connect(store.path) as other:
+                other.search("word2")
+        return found
+
+    def then_fold(directory: Path) -> list[Path]:
+        found = files(directory)
+        before = read_current(store.path).tables["receipts"].rows
+        with osc.connect(store.path) as other:
+            other.ingest(rows(0, 1))
+            other.delete("r1")
+        assert read_current(store.path).tables["receipts"].rows > before
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verification, "known_heads", then_begin)
+        assert store.verify().problems == ()
+    with monkeypatch.context() as patch:
+        patch.setattr(verification, "wal_files", then_fold)
+        assert store.verify().problems == ()
+
+
+@pytest.mark.parametrize("tidied", [False, True])
+def test_the_number_of_a_commit_that_failed_is_not_given_again(
+    store: osc.Store, monkeypatch: pytest.MonkeyPatch, tidied: bool
+) -> None:
+    """Its receipt is there, and would name another manifest."""
+    replace_file = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if Path(target).name == "CURRENT":
+            raise OSError(28, "No space left on device")
+        return replace_file(path, target)
+
+    live = store.generation
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(DiskError):
+            store.ingest(rows(90, 91))
+    if tidied:
+        store.maintain()
+    store.write(put=[osc.Record(namespace=("n",), key="k", value=1)])
+    assert store.generation > live + 1
+    assert store.verify().problems == ()
 
 
 def test_every_file_is_compared(store: osc.Store) -> None:

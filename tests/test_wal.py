@@ -25,6 +25,7 @@ from oscillink_store.receipts.content import ingest_content, search_content
 from oscillink_store.receipts.layout import GENESIS
 from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage import wal
+from oscillink_store.storage.head_file import head_path, read_head
 from oscillink_store.storage.receipt_table import RECEIPT_SCHEMA, from_arrow, to_arrow
 from oscillink_store.storage.wal import Ledger
 from oscillink_store.storage.wal_files import (
@@ -275,6 +276,23 @@ def test_bytes_beyond_the_last_entry_are_cut_before_the_next(directory):
         ledger.record({"n": 2})
     assert read_wal(path).torn == 0
     assert verify_chains(receipts_in(directory)).require().receipts == 2
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_an_entry_that_was_not_recorded_is_cut_off_at_the_end(directory, monkeypatch, rotated):
+    def failing(_descriptor):
+        raise OSError(5, "Input/output error")
+
+    with Ledger(directory, durability="sync") as ledger:
+        head = Head(sequence=1, hash=ledger.record({"n": 1}).hash)
+        with monkeypatch.context() as patch:
+            patch.setattr(wal, "ROTATE_BYTES", 1 if rotated else 1 << 20)
+            patch.setattr(os, "fdatasync", failing)
+            with pytest.raises(OSError, match="Input/output error"):
+                ledger.record({"n": 2})
+    told = read_head(head_path(directory, ledger.writer))
+    assert (told.closed, told.head) == (True, head)
+    assert len(receipts_in(directory)) == 1
 
 
 def test_a_rotated_file_is_dead_and_the_chain_goes_on(directory):

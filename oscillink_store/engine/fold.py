@@ -21,6 +21,7 @@ from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.storage.commit import Change
 from oscillink_store.storage.head_file import (
     KnownHead,
+    has_head,
     head_files,
     head_path,
     read_head,
@@ -91,8 +92,10 @@ def known_heads(root: Path, keys: Keys | None = None) -> dict[str, KnownHead]:
     """What the head files say, by writer."""
     known: dict[str, KnownHead] = {}
     for path in head_files(root / "receipts"):
-        with suppress(FileNotFoundError):  # folded and removed meanwhile
-            known[writer_of(path)] = read_head(path, keys)
+        writer = writer_of(path)
+        if has_head(path.parent, writer):
+            with suppress(FileNotFoundError):  # folded and removed meanwhile
+                known[writer] = read_head(path, keys)
     return known
 
 

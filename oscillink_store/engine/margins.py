@@ -9,12 +9,16 @@ among given anchors.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from oscillink_store.engine.fold import all_receipts
 from oscillink_store.engine.snapshot import Snapshot
@@ -26,7 +30,10 @@ __all__ = ["FEWEST", "Kind", "Margins"]
 FEWEST = 20
 """Of fewer searches of its kind nothing can be said."""
 
-_COLUMNS = ("kind", "writer", "has_text", "has_vector", "only", "margin")
+MOST = 100_000
+"""So many searches of a process are remembered, as it may go on for years."""
+
+Values: TypeAlias = npt.NDArray[np.float64]
 
 
 class Kind(NamedTuple):
@@ -40,23 +47,28 @@ class Kind(NamedTuple):
 class Margins:
     """The margins of a store's recorded searches.
 
-    Those of this process are added as they come, which is all that a search spends on it; those
-    of others are read from the ledger at the first question.
+    Those of this process, the newest :data:`MOST` of each kind, are added as they come, which is
+    all that a search spends on it; those of others are read from the ledger at the first
+    question.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._guard = threading.Lock()
-        self._added: list[tuple[Kind, float]] = []
+        self._added: dict[Kind, deque[float]] = {}
         self._writers: set[str] = set()
-        self._others: dict[Kind, list[float]] | None = None
+        self._others: dict[Kind, Values] | None = None
 
     def add(self, receipt: Receipt) -> None:
         """Count a search of this process in."""
         self._writers.add(receipt.writer)
         margin = margin_of(receipt.content)
         if margin is not None:
-            self._added.append((kind_of(receipt.content), margin))
+            kind = kind_of(receipt.content)
+            added = self._added.get(kind)
+            if added is None:  # another thread may have been quicker
+                added = self._added.setdefault(kind, deque(maxlen=MOST))
+            added.append(margin)
 
     def confidence(self, content: Mapping[str, Any], snapshot: Snapshot) -> float | None:
         """The share of recorded searches of a search's kind whose margin is no larger.
@@ -70,30 +82,34 @@ class Margins:
         known = self._known(kind_of(content), snapshot)
         return float((known <= margin).mean()) if len(known) >= FEWEST else None
 
-    def _known(self, kind: Kind, snapshot: Snapshot) -> npt.NDArray[np.float64]:
+    def _known(self, kind: Kind, snapshot: Snapshot) -> Values:
         with self._guard:
             if self._others is None:
                 self._others = self._read(snapshot)
-            own = [margin for added, margin in tuple(self._added) if added == kind]
-            return np.array(self._others.get(kind, []) + own)
+        # a copy, as other threads go on searching
+        own = np.array(list(self._added.get(kind, deque[float]()).copy()), np.float64)
+        return np.concatenate([self._others.get(kind, own[:0]), own])
 
-    def _read(self, snapshot: Snapshot) -> dict[Kind, list[float]]:
+    def _read(self, snapshot: Snapshot) -> dict[Kind, Values]:
         """The margins that other processes have recorded."""
 
         def latest() -> Snapshot:
             # what was folded since the search is in a later generation than its own
             return Snapshot(self._root, read_current(self._root), snapshot)
 
-        found: dict[Kind, list[float]] = {}
-        for row in all_receipts(self._root, latest, _COLUMNS).to_pylist():
-            if (
-                row["kind"] == "search"
-                and row["margin"] is not None
-                and row["writer"] not in self._writers
-            ):
-                kind = Kind(bool(row["has_text"]), bool(row["has_vector"]), bool(row["only"]))
-                found.setdefault(kind, []).append(row["margin"])
-        return found
+        own = pa.array(sorted(self._writers), pa.string())
+        rows = all_receipts(self._root, latest, [*Kind._fields, "kind", "writer", "margin"])
+        rows = rows.filter(
+            (pc.field("kind") == "search")
+            & pc.field("margin").is_valid()
+            & ~pc.field("writer").isin(own)
+        )
+        margins = rows["margin"].to_numpy()
+        flags = np.stack([pc.fill_null(rows[name], False).to_numpy() for name in Kind._fields])
+        return {
+            kind: margins[(np.array(kind) == flags.T).all(axis=1)]
+            for kind in map(Kind._make, product((False, True), repeat=len(Kind._fields)))
+        }
 
 
 def margin_of(content: Mapping[str, Any]) -> float | None:

@@ -30,7 +30,7 @@ from oscillink_store.model import (
     ReplayReport,
 )
 from oscillink_store.receipts.key import Key, keys_by_id
-from oscillink_store.receipts.receipt import Payload
+from oscillink_store.receipts.receipt import Payload, Receipt
 from oscillink_store.storage import retention
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import read_manifest
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.filters import Filter
     from oscillink_store.model import VerifyReport
-    from oscillink_store.receipts.receipt import Receipt
 
 __all__ = ["Store", "connect"]
 
@@ -312,11 +311,12 @@ class Store(StoreWriter):
         Raises:
             IntegrityError: the receipt is not authentic, or its generation is damaged.
             MissingError: there is no such receipt.
-            QueryError: it is not that of a search; or the question is not told, or another one.
+            QueryError: it is no receipt, or not that of a search; or the question is not told, or
+                another one.
         """
         from oscillink_store.engine.replay import Asked, obstacle, replay
 
-        told = self.receipt(receipt) if isinstance(receipt, str) else receipt
+        told = receipt if isinstance(receipt, Receipt) else self.receipt(receipt)
         told.verify(self._key if self._key and told.key_id == self._key.id else None)
         asked = Asked(text=text, vector=vector, where=where)
         reason = obstacle(told)
@@ -336,14 +336,14 @@ class Store(StoreWriter):
         self,
         progress: Progress | None = None,
         *,
-        keys: Iterable[Key | str | os.PathLike[str]] | None = None,
+        keys: Key | str | os.PathLike[str] | Iterable[Key | str | os.PathLike[str]] | None = None,
     ) -> VerifyReport:
         """Check every checksum of the live generation, every manifest and chain of receipts.
 
         Args:
             progress: Called with (stage, done, total or None).
-            keys: Keys, or files of keys, to check the macs of receipts with; unless told
-                otherwise the one that the store was opened with.
+            keys: Keys, or files of keys, one or several, to check the macs of receipts with;
+                unless told otherwise the one that the store was opened with.
 
         Raises:
             IntegrityError: the manifest itself is damaged; all else is told in the report.
@@ -352,6 +352,8 @@ class Store(StoreWriter):
         from oscillink_store.engine.verify import verify
 
         self.current()  # a closed store answers nothing
+        if isinstance(keys, str | os.PathLike | Key):
+            keys = [keys]
         given = ([self._key] if self._key else []) if keys is None else list(keys)
         return verify(self.path, progress, keys_by_id(*given) or None)
 

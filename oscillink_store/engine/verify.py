@@ -15,7 +15,7 @@ from oscillink_store.receipts.chain import ChainReport, Chains, Head, fold_seal
 from oscillink_store.receipts.entry import Entry, entry_of
 from oscillink_store.receipts.key import Keys
 from oscillink_store.receipts.layout import GENESIS, raw_line
-from oscillink_store.storage.head_file import KnownHead, writer_of
+from oscillink_store.storage.head_file import KnownHead, has_head, writer_of
 from oscillink_store.storage.manifest import (
     Manifest,
     is_whole,
@@ -147,7 +147,7 @@ class _Verification:
         for path, size in zip(self._wals, sizes, strict=True):
             writer = writer_of(path)
             last = folded.get(writer, Head()).sequence
-            for entry in self._lines(path):
+            for entry in self._lines(path, last):
                 if entry.writer != writer:
                     self._problems.append(
                         f"{path} holds entry {entry.sequence} of writer {entry.writer:.80}"
@@ -157,9 +157,12 @@ class _Verification:
             read += size
             self._progress("ledger", read, sum(sizes))
 
-    def _lines(self, path: Path) -> Iterator[Entry]:
+    def _lines(self, path: Path, last: int) -> Iterator[Entry]:
+        """The entries of a file, of which those up to ``last`` have been folded."""
         try:
             _, lines, torn = wal_lines(path)
+        except FileNotFoundError:
+            return  # folded meanwhile; if not, the heads miss what was in it
         except OSError as error:
             self._problems.append(f"{path} cannot be read: {error.strerror or error}")
             return
@@ -179,9 +182,12 @@ class _Verification:
                     f"{path}, line {number}: its writer ended with entry {ended}, this is "
                     f"entry {entry.sequence}"
                 )
-            if not headed and raw_line(line) is not None:
-                self._problems.append(f"{path}: the head file of its writer is missing")
-                headed = True
+            if not headed and entry.sequence > last and raw_line(line) is not None:
+                # a writer that began after the heads were read has one by now
+                headed = has_head(path.parent, writer_of(path))
+                if not headed:
+                    self._problems.append(f"{path}: the head file of its writer is missing")
+                    headed = True
             yield entry
 
     def _entry(self, line: bytes, place: str) -> Entry | None:

@@ -24,11 +24,10 @@ from oscillink_store.storage.manifest import (
     FileEntry,
     Manifest,
     TableEntry,
-    manifests_on_disk,
     publish,
     read_current,
 )
-from oscillink_store.storage.retention import sweep, sweep_orphans
+from oscillink_store.storage.retention import last_number, sweep, sweep_orphans
 from oscillink_store.storage.segments import Segments, sync_folder, write_segments
 from oscillink_store.storage.tables import OvertakenError, TableChange, write_table
 from oscillink_store.storage.trust import require_whole
@@ -104,7 +103,7 @@ def commit(
             sweep_orphans(root, parent)
         draft = replace(
             parent,
-            generation=max([parent.generation, *manifests_on_disk(root)]) + 1,
+            generation=max(parent.generation, last_number(root)) + 1,
             parent=parent.generation,
             parent_sha256=parent.sha256,
         )

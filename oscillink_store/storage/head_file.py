@@ -26,6 +26,7 @@ from oscillink_store.receipts.key import Key, Keys
 __all__ = [
     "HeadFile",
     "KnownHead",
+    "has_head",
     "head_files",
     "head_path",
     "read_head",
@@ -48,6 +49,14 @@ def head_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.head"))
 
 
+def has_head(directory: Path, writer: str) -> bool:
+    """Whether a writer has a head file; one that was killed while it made it left it empty."""
+    try:
+        return head_path(directory, writer).stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
 def writer_of(path: Path) -> str:
     """The writer that a head file or a write-ahead file belongs to."""
     return path.name.partition(".")[0]
@@ -66,6 +75,8 @@ class HeadFile:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX)
             self.write(head)
+            # a power cut must not leave it empty beside entries that it should tell of
+            os.fdatasync(self._handle)
         except OSError:  # a full disk: the next entry makes it again
             path.unlink()
             os.close(self._handle)

@@ -31,6 +31,7 @@ from oscillink_store.storage.tables import VERSION_HINT
 
 __all__ = [
     "PINS",
+    "last_number",
     "pinned",
     "remove_tag",
     "restore",
@@ -116,16 +117,24 @@ def untag_after(root: Path, generation: int) -> None:
                 remove_tag(root, path.name)
 
 
+def last_number(root: Path) -> int:
+    """The highest number that a generation has, or would have had if its commit had succeeded.
+
+    A receipt may tell of such a commit, so no other generation gets its number.
+    """
+    folders = (int(path.name) for path in (root / FOLDER).glob("*") if path.name.isdigit())
+    return max([0, *manifests_on_disk(root), *folders])
+
+
 def restore(root: Path, manifest: Manifest) -> None:
     """Make an older generation live again and give up those after it, as a repair does.
 
     It gets a number that none of them had, as receipts may tell of them.
     """
     later = [g for g in manifests_on_disk(root) if g > manifest.generation]
-    numbers = (int(path.name) for path in (root / FOLDER).glob("*") if path.name.isdigit())
     again = replace(
         manifest,
-        generation=max([manifest.generation, *later, *numbers]) + 1,
+        generation=max(manifest.generation, last_number(root)) + 1,
         parent=manifest.generation,
         parent_sha256=manifest.sha256,
     )
@@ -232,10 +241,17 @@ def sweep_orphans(root: Path, live: Manifest) -> int:
 
     Looks through all folders, where :func:`sweep` follows manifests. Returns how many went.
     """
+    last = last_number(root)
+    taken = root / FOLDER / f"{last:010d}"
+    if last > live.generation:
+        with suppress(OSError):
+            taken.mkdir(parents=True, exist_ok=True)
     kept, _ = _taken_leave(root, live)
     paths = {root / entry.path for manifest in kept for entry in manifest.files()}
     paths |= {manifest_path(root, manifest.generation) for manifest in kept}
     removed = 0
+    if last > live.generation:
+        paths.add(taken)  # an empty folder, which keeps the number from being given again
     for folder in (root / FOLDER, *root.glob("*.lance"), root / "manifests"):
         removed += _remove_all_but(paths, folder)
     return removed
@@ -244,10 +260,12 @@ def sweep_orphans(root: Path, live: Manifest) -> int:
 def _remove_all_but(kept: Set[Path], folder: Path) -> int:
     removed = 0
     for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path in kept:
+            continue
         if path.is_dir():
             with suppress(OSError):
                 path.rmdir()  # fails, as it should, unless it is empty
-        elif path not in kept and path.name != VERSION_HINT:
+        elif path.name != VERSION_HINT:
             removed += _unlink(path)
     return removed
 

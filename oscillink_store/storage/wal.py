@@ -113,6 +113,7 @@ class Ledger:
             if self.durability != "off":
                 if end >= ROTATE_BYTES:
                     self._close_file()
+                    self._state = (head, 0)
                     end = 0
                 end, synced = self._append(line + b"\n", receipt.sequence, end)
             # one assignment, so that an interrupt cannot part the head from the file
@@ -236,11 +237,14 @@ class Ledger:
             file, self._file = self._file, None
             if file is None:
                 return
+            head, end = self._state
             try:
+                if os.fstat(file.fileno()).st_size > end:  # an append that failed at the very end
+                    os.ftruncate(file.fileno(), end)
                 if self._unsynced:
                     self._unsynced = 0
                     os.fdatasync(file.fileno())
-                self._promise(self._state[0])
+                self._promise(head)
             except OSError as error:
                 raise ledger_error(self._directory, error) from error
             finally:
