@@ -191,7 +191,7 @@ class _Verification:
             yield entry
 
     def _entry(self, line: bytes, place: str) -> Entry | None:
-        """Judge a line by its hashes: what they hold for is what was sealed, so it is not parsed."""
+        """Judge a line by its hashes; what they hold for was sealed, and need not be parsed."""
         try:
             entry = entry_of(line, self._keys)
             if entry.problem is None and _COMMIT in line:
