@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from oscillink_store.embed.protocol import Embedder
 from oscillink_store.engine.compact import compact, is_sparse, widened
-from oscillink_store.engine.fold import Fold, prepare_fold
+from oscillink_store.engine.fold import ALONE_BYTES, Fold, prepare_fold
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.plan import plan
 from oscillink_store.engine.row_vectors import unit_vectors
@@ -245,7 +245,7 @@ class Writer:
 
     def fold(self) -> bool:
         """Fold receipts in a commit of their own, if any are to be; whether there were."""
-        fold = prepare_fold(self.root, self.snapshot.manifest)
+        fold = prepare_fold(self.root, self.snapshot.manifest, ALONE_BYTES)
         if fold.files:
             self._commit([], fold, lambda _: None)
         return bool(fold.files)

@@ -42,6 +42,8 @@ from oscillink_store.storage.wal_files import (
 )
 
 __all__ = [
+    "ALONE_BYTES",
+    "BESIDE_BYTES",
     "Fold",
     "all_receipts",
     "beyond",
@@ -58,8 +60,8 @@ _HASH = re.compile(r"[0-9a-f]{8,64}")
 _LEAST_RECEIPTS = 256
 _LEAST_FILES = 16
 _LEAST_BYTES = 1 << 20
-# Parsed receipts take several times their bytes, and a commit should not take long.
-_MOST_BYTES = 16 << 20
+# Parsed receipts take several times their bytes, and what folds beside a batch holds it up.
+BESIDE_BYTES, ALONE_BYTES = 16 << 20, 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def checkpoint(folded: Mapping[str, Head], heads: Mapping[str, Head]) -> dict[st
     }
 
 
-def prepare_fold(root: Path, manifest: Manifest) -> Fold:
+def prepare_fold(root: Path, manifest: Manifest, room: int = BESIDE_BYTES) -> Fold:
     """What becomes of the ledger with the next commit: a checkpoint, and receipts that fold.
 
     Receipts are folded when that is worth it. Writers whose files were tampered with, or cut,
@@ -119,7 +121,7 @@ def prepare_fold(root: Path, manifest: Manifest) -> Fold:
     heads = {writer: found.head for writer, found in known.items() if found.head is not None}
     folded = folded_heads(manifest)
     seal = manifest.receipts.get("seal", GENESIS)
-    fresh, files = _foldable(directory, folded, known) if fold_due(root) else ([], [])
+    fresh, files = _foldable(directory, folded, known, room) if fold_due(root) else ([], [])
     tables = {}
     if files:
         # The seal pins all that was folded; a head is of use as long as its writer has files.
@@ -149,12 +151,11 @@ def fold_due(root: Path) -> bool:
 
 
 def _foldable(
-    directory: Path, folded: Mapping[str, Head], known: Mapping[str, KnownHead]
+    directory: Path, folded: Mapping[str, Head], known: Mapping[str, KnownHead], room: int
 ) -> tuple[list[WalLine], list[WalContents]]:
-    """What one commit folds: whole files, writer by writer, no more than memory has room for."""
+    """What one commit folds: whole files, writer by writer, of about ``room`` bytes at most."""
     fresh: list[WalLine] = []
     files: list[WalContents] = []
-    room = _MOST_BYTES
     dead = (path for path in wal_files(directory) if not is_alive(path))
     for writer, paths in groupby(dead, writer_of):
         mine, taken = list(paths), list[WalContents]()

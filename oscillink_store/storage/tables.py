@@ -41,6 +41,7 @@ __all__ = [
 
 _INDEX_CACHE = 128 << 20
 _METADATA_CACHE = 32 << 20
+_BATCH_ROWS, _BUFFER_BYTES = 512, 64 << 20
 _ATTEMPTS = 5
 _DERIVED_ROWS = 1024
 _MANY_FRAGMENTS, _LEAST_FRAGMENT, _LEVEL_FACTOR = 32, 1 << 10, 8
@@ -151,13 +152,20 @@ class Table(_Opened):
         return ids
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows, batch by batch.
+        """All rows, in batches that are small enough for columns of long texts.
 
         Raises:
             IntegrityError: a file is damaged.
         """
+        scanner = self._dataset.scanner(
+            columns=list(columns),
+            batch_size=_BATCH_ROWS,
+            batch_readahead=2,
+            fragment_readahead=1,
+            io_buffer_size=_BUFFER_BYTES,
+        )
         with self._reading(None):
-            yield from self._dataset.scanner(columns=list(columns)).to_batches()
+            yield from scanner.to_batches()
 
     def _scan(self, where: str | None, **options: Any) -> pa.Table:
         with self._reading(where):
