@@ -76,7 +76,7 @@ class HeadFile:
             fcntl.flock(self._handle, fcntl.LOCK_EX)
             self.write(head)
             # a power cut must not leave it empty beside entries that it should tell of
-            os.fdatasync(self._handle)
+            os.fsync(self._handle)
         except OSError:  # a full disk: the next entry makes it again
             path.unlink()
             os.close(self._handle)

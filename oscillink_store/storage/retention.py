@@ -122,8 +122,15 @@ def last_number(root: Path) -> int:
 
     A receipt may tell of such a commit, so no other generation gets its number.
     """
-    folders = (int(path.name) for path in (root / FOLDER).glob("*") if path.name.isdigit())
-    return max([0, *manifests_on_disk(root), *folders])
+    return max([0, *manifests_on_disk(root), *_empty_folders(root)])
+
+
+def _folders(root: Path) -> list[str]:
+    return [path.name for path in (root / FOLDER).glob("*") if path.name.isdigit()]
+
+
+def _empty_folders(root: Path) -> list[int]:
+    return [int(name) for name in _folders(root) if not any((root / FOLDER / name).iterdir())]
 
 
 def restore(root: Path, manifest: Manifest) -> None:
@@ -134,7 +141,7 @@ def restore(root: Path, manifest: Manifest) -> None:
     later = [g for g in manifests_on_disk(root) if g > manifest.generation]
     again = replace(
         manifest,
-        generation=max(manifest.generation, last_number(root)) + 1,
+        generation=max([manifest.generation, *later, *map(int, _folders(root))]) + 1,
         parent=manifest.generation,
         parent_sha256=manifest.sha256,
     )
@@ -241,6 +248,7 @@ def sweep_orphans(root: Path, live: Manifest) -> int:
 
     Looks through all folders, where :func:`sweep` follows manifests. Returns how many went.
     """
+    # a commit that came to its manifest may have come to its receipt
     last = last_number(root)
     taken = root / FOLDER / f"{last:010d}"
     if last > live.generation:
