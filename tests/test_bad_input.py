@@ -615,12 +615,13 @@ def test_a_full_disk_at_every_stage(template: Path, small_disk: Path) -> None:
             assert store.verify().problems == (), free
         # several stages were met: data, index, segments, manifest
         assert failures >= 10
-        assert generation == store.generation == 2
+        # a number is given up where a commit may have left a receipt that names it
+        assert generation == store.generation in (2, 3)
         assert len(store) == len(ROWS) + len(rows)
         assert store.verify().problems == ()
         receipts = store.receipts()
         assert receipts["kind"].to_pylist() == ["ingest", "ingest"]
-        assert sorted(receipts["generation"].to_pylist()) == [1, 2]
+        assert sorted(receipts["generation"].to_pylist()) == [1, generation]
 
 
 def test_a_full_disk_takes_no_receipts(template: Path, small_disk: Path) -> None:
