@@ -20,6 +20,8 @@ __all__ = ["Contested", "Diagnosis", "NullPoint", "diagnose"]
 _DIGITS = 6
 # What is looked at for twins: these first hits, each against so many of the closest candidates.
 _MOST_HITS, _MOST_TWINS = 50, 3
+# How many null points a receipt spells out, those under most strain.
+_MOST_NULL_POINTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +65,13 @@ class Diagnosis:
 
     ``terms`` are those of ΔH, empty when nothing was settled. Where the detail is light the
     others are None; ``coherence`` (per candidate, six decimals) and ``null_points`` (largest z
-    first) are so too in rankings without the lattice.
+    first, no more than sixteen of ``null_point_count``) are so too in rankings without the lattice.
     """
 
     terms: dict[str, Any]
     coherence: list[float] | None = None
     null_points: tuple[NullPoint, ...] | None = None
+    null_point_count: int | None = None
     contested: tuple[Contested, ...] | None = None
 
     def twins_of(self, anchor: str) -> tuple[str, ...]:
@@ -90,7 +93,10 @@ def diagnose(snapshot: Snapshot, ranked: Ranked, query: Query) -> Diagnosis:
     return Diagnosis(
         terms=terms,
         coherence=np.round(settled.coherence, _DIGITS).tolist(),
-        null_points=_null_points(snapshot, ranked, ranked.edges, settled.null_points),
+        null_points=_null_points(
+            snapshot, ranked, ranked.edges, settled.null_points[:_MOST_NULL_POINTS]
+        ),
+        null_point_count=len(settled.null_points),
         contested=contested,
     )
 

@@ -61,6 +61,7 @@ def receipt_content(
         knn_recall=snapshot.knn_recall,
         coherence=diagnosis.coherence,
         null_points=_told(diagnosis.null_points),
+        null_point_count=diagnosis.null_point_count,
         contested=_told(diagnosis.contested),
     )
 

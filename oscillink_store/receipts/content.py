@@ -49,6 +49,7 @@ def search_content(
     knn_recall: float | None,
     coherence: Sequence[float] | None,
     null_points: Sequence[Any] | None,
+    null_point_count: int | None = None,
     contested: Sequence[Any] | None,
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
@@ -98,6 +99,7 @@ def search_content(
         "knn_recall": knn_recall,
         "coherence": coherence,
         "null_points": null_points,
+        "null_point_count": null_point_count,
         "contested": contested,
     }
     content["state_sig"] = state_signature(content)

@@ -53,7 +53,7 @@ def _search(receipt: Receipt) -> Iterator[str]:
     if content.get("null_points") or content.get("contested"):
         contested = [" and ".join(pair["ids"]) for pair in content.get("contested") or ()]
         yield (
-            f"  doubts      {len(content.get('null_points') or ())} null points, contested: "
+            f"  doubts      {content.get('null_point_count') or 0} null points, contested: "
             f"{', '.join(contested) or 'none'}"
         )
 
