@@ -12,7 +12,8 @@ import oscillink_store as osc
 
 if __name__ == "__main__":
     with osc.connect(sys.argv[1], read_only=True) as store:
-        told = store.receipts(["hash", "kind"]).to_pylist()
-        reports = [store.replay(row["hash"]) for row in told if row["kind"] == "search"]
+        told = store.receipts(["kind", "body"]).to_pylist()
+        searches = [osc.Receipt.from_json(row["body"]) for row in told if row["kind"] == "search"]
+        reports = [store.replay(receipt) for receipt in searches]
     wrong = [str(report) for report in reports if not report.ok]
     print(json.dumps({"identical": sum(report.ok for report in reports), "wrong": wrong}))

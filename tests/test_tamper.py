@@ -267,7 +267,7 @@ HOSTILE = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(HOSTILE, max_size=4), st.booleans(), st.sampled_from(["wal", "head"]))
 def test_hostile_bytes_never_crash_a_verification(
     path: Path, pieces: list[bytes], between: bool, kind: str
