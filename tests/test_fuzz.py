@@ -18,8 +18,11 @@ with atheris.instrument_imports(include=["oscillink_store.receipts", "oscillink_
     from oscillink_store.errors import StoreError
     from oscillink_store.receipts.entry import entry_of
     from oscillink_store.receipts.layout import raw_line
+    from oscillink_store.storage import head_file
     from oscillink_store.storage.head_file import read_head
 from pathlib import Path
+
+head_file._PAUSE = 0.0  # nobody is writing the file meanwhile
 
 head = Path(sys.argv.pop()) / "w.head"
 
