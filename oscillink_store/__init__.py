@@ -18,21 +18,18 @@ if TYPE_CHECKING:
     from oscillink_store.errors import OscillinkError
     from oscillink_store.explanation.values import Explanation
     from oscillink_store.lattice.memory import Lattice
-    from oscillink_store.model import (
-        Fields,
+    from oscillink_store.model import Fields, Hit, Parameters, SearchResult
+    from oscillink_store.receipts.key import Key
+    from oscillink_store.receipts.receipt import Receipt
+    from oscillink_store.records import Record
+    from oscillink_store.reports import (
         GateReport,
-        Hit,
         IngestReport,
         JobReport,
         MaintenanceReport,
         MigrationReport,
-        Parameters,
         ReplayReport,
-        SearchResult,
     )
-    from oscillink_store.receipts.key import Key
-    from oscillink_store.receipts.receipt import Receipt
-    from oscillink_store.records import Record
     from oscillink_store.sql_binding import attach, detach
 
 __all__ = [
@@ -69,19 +66,19 @@ _HOMES = {
     "ChainResult": "engine.chain",
     "Explanation": "explanation.values",
     "Fields": "model",
-    "GateReport": "model",
+    "GateReport": "reports",
     "Hit": "model",
-    "IngestReport": "model",
-    "JobReport": "model",
+    "IngestReport": "reports",
+    "JobReport": "reports",
     "Key": "receipts.key",
-    "MaintenanceReport": "model",
-    "MigrationReport": "model",
+    "MaintenanceReport": "reports",
+    "MigrationReport": "reports",
     "Lattice": "lattice.memory",
     "OscillinkError": "errors",
     "Parameters": "model",
     "Receipt": "receipts.receipt",
     "Record": "records",
-    "ReplayReport": "model",
+    "ReplayReport": "reports",
     "SearchResult": "model",
     "Store": "engine.store",
     "adopt": "engine.adoption",

@@ -18,14 +18,15 @@ import pyarrow.compute as pc
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.store import Store, connect
 from oscillink_store.errors import InputError, NotAStoreError
-from oscillink_store.model import RELATIONS, IngestReport, SearchResult
+from oscillink_store.model import RELATIONS, SearchResult
+from oscillink_store.reports import IngestReport
 from oscillink_store.sql_binding import attach
 from oscillink_store.stdlib_docs import standard_library, stdlib_docs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oscillink_store.model import VerifyReport
+    from oscillink_store.reports import VerifyReport
 
 __all__ = ["QUESTIONS", "Answer", "Connection", "Tour", "open_demo", "tour"]
 

@@ -1,4 +1,4 @@
-"""Value types shared by every floor: parameters, fields, hits, results and reports.
+"""Value types shared by every floor: parameters, fields, hits and results.
 
 All are frozen and keyword-only, hold plain values or arrays, and know neither disk nor
 mathematics.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -35,16 +34,9 @@ __all__ = [
     "Durability",
     "Fields",
     "Hit",
-    "IngestReport",
-    "JobReport",
-    "JobStatus",
-    "MaintenanceReport",
-    "MigrationReport",
     "Parameters",
     "Ranking",
-    "ReplayReport",
     "SearchResult",
-    "VerifyReport",
 ]
 
 KERNEL_VERSION = 2
@@ -328,173 +320,3 @@ class SearchResult:
             column = name if name not in columns else f"metadata.{name}"
             columns[column] = pa.array([hit.metadata.get(name) for hit in self.hits])
         return pa.table(columns)
-
-
-@dataclass(frozen=True, kw_only=True)
-class IngestReport:
-    """What one ingest or deletion did; counts are anchors, times are seconds of wall time."""
-
-    generation: int
-    added: int
-    updated: int
-    unchanged: int
-    deleted: int
-    anchors: int
-    edges: Mapping[str, int]
-    dangling_links: int
-    seconds: Mapping[str, float]
-    receipt: Receipt | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateReport:
-    """What one setting of gates did: how many anchors have another gate now, how many had it.
-
-    ``receipt`` is None when none has changed, as there is no new generation then.
-    """
-
-    generation: int
-    changed: int
-    unchanged: int
-    receipt: Receipt | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaintenanceReport:
-    """What a maintenance did.
-
-    ``corrections`` are edges folded into the lattice's base, ``slots`` of deleted anchors
-    taken back, ``parts`` merged away, ``files`` removed, ``bytes`` by which the live
-    generation became smaller; ``repaired`` is the generation that took the place of a damaged
-    one.
-    """
-
-    generation: int
-    corrections: int
-    slots: int
-    parts: int
-    files: int
-    bytes: int
-    repaired: int | None
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class MigrationReport:
-    """What a migration did, or would do if it was no ``dry_run``.
-
-    ``before`` and ``after`` are format versions, equal when there was nothing to do; ``steps``
-    say in words what happens between them, to ``rows`` that take ``bytes``. ``generation`` is
-    the live one now; ``tags`` keep the generations of earlier formats readable, and ``backup``
-    is the folder that holds the whole store as it was.
-    """
-
-    before: int
-    after: int
-    steps: tuple[str, ...]
-    rows: int
-    bytes: int
-    generation: int
-    tags: tuple[str, ...]
-    backup: str | None
-    dry_run: bool
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobReport:
-    """What a run of an ingest job did, all of it: with what came before it was interrupted.
-
-    Counts are anchors, but for ``rejected`` rows of the source and ``batches``, the commits
-    that the run took before its last one. ``withheld`` anchors left the source, as it seems,
-    but are kept: some rejected row whose id cannot be read may be theirs. ``resumed`` tells
-    whether it went on where it had been interrupted; ``seconds`` are those since then.
-    """
-
-    name: str
-    run: int
-    added: int
-    updated: int
-    deleted: int
-    unchanged: int
-    rejected: int
-    withheld: int
-    batches: int
-    generation: int
-    resumed: bool
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobStatus:
-    """The newest run of an ingest job, finished or interrupted (or at work right now).
-
-    Counts are those of :class:`JobReport`; ``position`` is how many rows of the source it has
-    read, ``anchors`` how many ids the job counts as its own, ``time`` that of the last commit.
-    """
-
-    name: str
-    run: int
-    finished: bool
-    source: str
-    position: int
-    added: int
-    updated: int
-    deleted: int
-    unchanged: int
-    rejected: int
-    anchors: int
-    time: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayReport:
-    """What came of running the search of a receipt again.
-
-    ``"identical"``: everything that the receipt says came out again to the bit. ``"different"``:
-    ``differences`` names the members of its content that did not. ``"not replayable"``: the
-    receipt is authentic, but its search cannot be run again, and ``reason`` says why.
-    """
-
-    receipt: Receipt
-    status: Literal["identical", "different", "not replayable"]
-    reason: str | None
-    differences: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether the answer came out again as the receipt has it."""
-        return self.status == "identical"
-
-    def __str__(self) -> str:
-        start = f"receipt {self.receipt.id}"
-        if self.status == "not replayable":
-            return f"{start}: authentic, not replayable: {self.reason}"
-        if self.status == "different":
-            return f"{start}: different in {', '.join(self.differences)}"
-        return f"{start}: identical, {len(self.receipt.result_ids)} results on generation " + str(
-            self.receipt.generation
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyReport:
-    """What a verification read; ``problems`` is empty when everything holds.
-
-    Of the receipts, ``sealed`` had their mac checked with a key, ``unchecked`` carry one for
-    which no key was given, and ``unsealed`` have none.
-    """
-
-    generation: int
-    files: int
-    bytes: int
-    receipts: int
-    problems: tuple[str, ...]
-    sealed: int = 0
-    unchecked: int = 0
-    unsealed: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was checked is what was written."""
-        return not self.problems

@@ -21,6 +21,7 @@ BELOW: dict[str, set[str]] = {
     # the types of a result's receipt and explanation
     "model": {"errors", "hypertext", "snippet", "receipts", "explanation"},
     "explanation": {"errors", "hypertext"},
+    "reports": {"receipts"},  # the type of a report's receipt
     "kernels": {"errors", "model"},
     "lattice": {"errors", "model", "kernels"},
     "receipts": {"errors", "model"},
@@ -29,7 +30,7 @@ BELOW: dict[str, set[str]] = {
     "migrations": {"errors", "storage"},
     "engine": {
         "errors", "filters", "model", "records", "kernels", "lattice", "receipts", "storage",
-        "embed", "explanation", "migrations", "snippet",
+        "embed", "explanation", "migrations", "reports", "snippet",
     },
 }  # fmt: skip
 # Faces may use each other: the command line runs the demo and attaches DuckDB.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from oscillink_store.demo import Answer, Tour
-    from oscillink_store.model import IngestReport, SearchResult
+    from oscillink_store.model import SearchResult
+    from oscillink_store.reports import IngestReport
 
 __all__ = ["demo"]
 

@@ -13,7 +13,8 @@ from oscillink_store.cli.inspect_commands import AsJson
 from oscillink_store.cli.job_commands import print_job
 from oscillink_store.cli.opening import sealing_key
 from oscillink_store.errors import EmbedderError
-from oscillink_store.model import Fields, GateReport, IngestReport, JobReport
+from oscillink_store.model import Fields
+from oscillink_store.reports import GateReport, IngestReport, JobReport
 
 if TYPE_CHECKING:
     from oscillink_store.engine.sources import Source

@@ -8,7 +8,7 @@ import typer
 
 from oscillink_store.cli.console import bars, print_json, show
 from oscillink_store.cli.opening import open_existing, require_store, sealing_key
-from oscillink_store.model import VerifyReport
+from oscillink_store.reports import VerifyReport
 
 __all__ = ["AsJson", "StorePath", "size", "stats", "verify"]
 

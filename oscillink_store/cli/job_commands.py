@@ -8,7 +8,7 @@ from oscillink_store.cli.inspect_commands import AsJson, StorePath
 from oscillink_store.cli.opening import open_existing
 
 if TYPE_CHECKING:
-    from oscillink_store.model import JobReport
+    from oscillink_store.reports import JobReport
 
 __all__ = ["jobs", "print_job"]
 

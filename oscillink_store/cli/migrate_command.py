@@ -9,7 +9,7 @@ import typer
 from oscillink_store.cli.console import bars, note, print_json, show
 from oscillink_store.cli.inspect_commands import AsJson, StorePath, size
 from oscillink_store.cli.opening import require_store
-from oscillink_store.model import MigrationReport
+from oscillink_store.reports import MigrationReport
 
 __all__ = ["migrate"]
 

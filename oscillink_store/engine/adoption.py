@@ -10,7 +10,8 @@ from typing import Literal
 
 from oscillink_store.engine.adopt import open_adopted
 from oscillink_store.engine.store import connect
-from oscillink_store.model import Fields, JobReport
+from oscillink_store.model import Fields
+from oscillink_store.reports import JobReport
 
 __all__ = ["Adoption", "adopt"]
 

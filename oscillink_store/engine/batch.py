@@ -23,10 +23,11 @@ from oscillink_store.engine.plan import plan
 from oscillink_store.engine.row_vectors import unit_vectors
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import EmbedderError, FormatError, InputError
-from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Fields, IngestReport
+from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Fields
 from oscillink_store.receipts.canonical import digest
 from oscillink_store.receipts.content import ingest_content
 from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.reports import IngestReport
 from oscillink_store.storage.commit import Change, commit
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import Manifest, read_current

@@ -23,10 +23,10 @@ from oscillink_store.engine.snapshot import ANCHORS, Snapshot
 from oscillink_store.engine.sources import open_source
 from oscillink_store.errors import InputError, QueryError
 from oscillink_store.filters import Filter
-from oscillink_store.model import GateReport
 from oscillink_store.receipts.canonical import digest, text_digest
 from oscillink_store.receipts.content import gates_content
 from oscillink_store.receipts.receipt import Receipt
+from oscillink_store.reports import GateReport
 from oscillink_store.storage.commit import Change
 from oscillink_store.storage.manifest import Manifest
 from oscillink_store.storage.segments import Segments

@@ -25,7 +25,8 @@ from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.sources import open_source
 from oscillink_store.errors import InputError
 from oscillink_store.filters import Filter
-from oscillink_store.model import Fields, IngestReport
+from oscillink_store.model import Fields
+from oscillink_store.reports import IngestReport
 from oscillink_store.storage.schemas import metadata_schema
 from oscillink_store.storage.wal import Ledger
 

@@ -14,7 +14,8 @@ from oscillink_store.engine.key_set import Keys
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import IntegrityError
 from oscillink_store.lattice.keyindex import find
-from oscillink_store.model import Fields, JobStatus
+from oscillink_store.model import Fields
+from oscillink_store.reports import JobStatus
 from oscillink_store.storage.job_table import JOBS, JobRow, read
 
 __all__ = ["History", "claims_of_others", "history", "identity_of", "slots_of_keys", "statuses"]

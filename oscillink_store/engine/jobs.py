@@ -26,7 +26,8 @@ from oscillink_store.engine.source_refusals import Refusal
 from oscillink_store.engine.sources import Batch, Source, open_source
 from oscillink_store.errors import InputError, QueryError
 from oscillink_store.kernels.hashing import keys_of
-from oscillink_store.model import Fields, JobReport
+from oscillink_store.model import Fields
+from oscillink_store.reports import JobReport
 from oscillink_store.storage.commit import Change
 from oscillink_store.storage.job_table import (
     JOBS,

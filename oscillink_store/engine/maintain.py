@@ -12,7 +12,7 @@ from oscillink_store.engine.live import Live, last_whole
 from oscillink_store.engine.record_change import merge_records
 from oscillink_store.engine.snapshot import ANCHORS, CORRECTIONS, Snapshot
 from oscillink_store.errors import IntegrityError
-from oscillink_store.model import MaintenanceReport
+from oscillink_store.reports import MaintenanceReport
 from oscillink_store.storage.commit import Change
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import read_current

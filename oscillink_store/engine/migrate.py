@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from oscillink_store.migrations import MIGRATIONS
-from oscillink_store.model import MigrationReport
+from oscillink_store.reports import MigrationReport
 from oscillink_store.storage.backup import back_up, require_new
 from oscillink_store.storage.commit import Change, commit
 from oscillink_store.storage.lock import writer_lock

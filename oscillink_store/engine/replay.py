@@ -16,8 +16,9 @@ from oscillink_store.engine.query import Query
 from oscillink_store.engine.search import found
 from oscillink_store.errors import QueryError
 from oscillink_store.filters import Filter, from_json
-from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Parameters, ReplayReport
+from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Parameters
 from oscillink_store.receipts.canonical import canonical, plain, text_digest, vector_digest
+from oscillink_store.reports import ReplayReport
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -21,16 +21,10 @@ from oscillink_store.engine.pinned import Pinned
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.store_writer import Progress, StoreWriter
 from oscillink_store.errors import ClosedError, MissingError, QueryError
-from oscillink_store.model import (
-    Detail,
-    Durability,
-    Fields,
-    JobStatus,
-    Parameters,
-    ReplayReport,
-)
+from oscillink_store.model import Detail, Durability, Fields, Parameters
 from oscillink_store.receipts.key import Key, keys_by_id
 from oscillink_store.receipts.receipt import Payload, Receipt
+from oscillink_store.reports import JobStatus, ReplayReport
 from oscillink_store.storage import retention
 from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import read_manifest
@@ -43,7 +37,7 @@ if TYPE_CHECKING:
 
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.filters import Filter
-    from oscillink_store.model import VerifyReport
+    from oscillink_store.reports import VerifyReport
 
 __all__ = ["Store", "connect"]
 

@@ -14,13 +14,8 @@ from oscillink_store.engine.live import Live
 from oscillink_store.engine.reader import Reader
 from oscillink_store.errors import ClosedError, QueryError, ReadOnlyError
 from oscillink_store.filters import Filter
-from oscillink_store.model import (
-    Fields,
-    GateReport,
-    IngestReport,
-    JobReport,
-    MaintenanceReport,
-)
+from oscillink_store.model import Fields
+from oscillink_store.reports import GateReport, IngestReport, JobReport, MaintenanceReport
 
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder

@@ -9,12 +9,12 @@ from pathlib import Path
 from oscillink_store.engine.fold import folded_heads, known_heads
 from oscillink_store.engine.snapshot import RECEIPTS
 from oscillink_store.errors import FormatError, IntegrityError
-from oscillink_store.model import VerifyReport
 from oscillink_store.receipts.canonical import parse
 from oscillink_store.receipts.chain import ChainReport, Chains, Head, fold_seal
 from oscillink_store.receipts.entry import Entry, entry_of
 from oscillink_store.receipts.key import Keys
 from oscillink_store.receipts.layout import GENESIS, raw_line
+from oscillink_store.reports import VerifyReport
 from oscillink_store.storage.head_file import KnownHead, has_head, writer_of
 from oscillink_store.storage.manifest import (
     Manifest,

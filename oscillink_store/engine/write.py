@@ -21,7 +21,8 @@ from oscillink_store.engine.record_edits import RecordEdits
 from oscillink_store.engine.record_expect import Expected, check_expected
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.filters import Filter
-from oscillink_store.model import Fields, IngestReport
+from oscillink_store.model import Fields
+from oscillink_store.reports import IngestReport
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["Edits", "checked_delete", "write"]
