@@ -42,7 +42,7 @@ __all__ = [
 KERNEL_VERSION = 2
 """Raised whenever a change makes the same query give other bits."""
 
-PARAMETER_VERSION = 2
+PARAMETER_VERSION = 3
 """Raised whenever a field of :class:`Parameters` is added or changes its meaning."""
 
 Diffusion = Literal["screened", "heat"]
@@ -87,6 +87,14 @@ class Parameters:
     title_min_length: int = 4
     shared_min_frequency: int = 2
     shared_max_frequency: int = 20
+    # summary nodes: a store of this many anchors is divided into shards of this size on average
+    shards_from: int = 500_000
+    shard_anchors: int = 1000
+    max_nodes: int = 2048  # of the last level
+    # how many shards a search goes into: at least so many, of this share of the anchors
+    route_shards: int = 4
+    route_share: float = 0.02
+    route_flow: float = 0.0  # weight of what flows through the summary nodes' own lattice
     # candidates
     dense_candidates: int = 50
     text_candidates: int = 50
@@ -119,7 +127,7 @@ class Parameters:
             "knn_neighbors", "knn_power", "knn_exact_limit", "title_max_anchors",
             "title_min_length", "shared_min_frequency", "shared_max_frequency", "dense_candidates",
             "text_candidates", "text_matches", "sources", "evidence_floor_rank", "max_iterations",
-            "mmr_fetch",
+            "mmr_fetch", "shards_from", "shard_anchors", "max_nodes", "route_shards",
         )  # fmt: skip
         for name, value in asdict(self).items():
             if name in _CHOICES:
@@ -133,9 +141,9 @@ class Parameters:
             elif name == "knn_spares":
                 if not isinstance(value, int) or value < 0:
                     raise QueryError(f"{name} is {value!r}: use a whole number of at least 0")
-            elif name == "mmr_lambda":
+            elif name in ("mmr_lambda", "route_share"):
                 if not 0.0 <= value <= 1.0:
-                    raise QueryError(f"mmr_lambda is {value!r}: use a number from 0 to 1")
+                    raise QueryError(f"{name} is {value!r}: use a number from 0 to 1")
             elif not 0.0 <= value < float("inf") or (name in positive and value <= 0.0):
                 bound = "positive" if name in positive else "zero or positive"
                 raise QueryError(f"{name} is {value!r}: it must be finite and {bound}")
@@ -164,7 +172,9 @@ class Fields:
     ``sequence`` may name several columns, whose values together identify the sequence.
     The columns named by ``sequence`` and ``position`` also stay as metadata when their
     names differ from these. ``facets`` are metadata columns (a speaker, a product) whose
-    values lift an anchor when exactly one of them is named in the question.
+    values lift an anchor when exactly one of them is named in the question. ``shard`` is a
+    metadata column (a tenant), or ``"sequence"``, whose values divide the store into shards;
+    without it a large store is divided by the embeddings.
     """
 
     id: str = "id"
@@ -177,6 +187,7 @@ class Fields:
     gate: str = "gate"
     payload: str = "payload"
     facets: Sequence[str] = ()
+    shard: str | None = None
 
     def __post_init__(self) -> None:
         """Freeze the sequences and refuse one column in two parts."""
@@ -191,6 +202,11 @@ class Fields:
                 raise InputError(
                     f"fields: column {name!r} is given two parts: name it once", field=name
                 )
+
+    @property
+    def declared(self) -> tuple[frozenset[str], str | None]:
+        """What a batch need not bring rows for: facets and shards count for those there are."""
+        return frozenset(self.facets), self.shard
 
     @property
     def sequence_columns(self) -> tuple[str, ...]:

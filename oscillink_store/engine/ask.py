@@ -24,7 +24,7 @@ _MOST = (1 << 53) - 1  # what a receipt can tell
 # Building constants are properties of the stored lattice; a search cannot change them.
 _BUILT = (
     "knn_neighbors", "knn_power", "title_max_anchors", "title_min_length",
-    "shared_min_frequency", "shared_max_frequency",
+    "shared_min_frequency", "shared_max_frequency", "shards_from", "shard_anchors", "max_nodes",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def build_query(
     detail: Detail,
     payload: Payload,
     only: npt.NDArray[np.int64] | None = None,
+    route: bool | None = None,
 ) -> Query:
     """Check the arguments and embed the text when nothing else gives a vector.
 
@@ -83,7 +84,28 @@ def build_query(
     return Query(
         text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters,
         only=only, detail=checked_detail(detail), payload=payload,
+        route=_routed(snapshot, route, free=psi is not None and where is None and only is None),
     )  # fmt: skip
+
+
+def _routed(snapshot: Snapshot, route: bool | None, *, free: bool) -> bool:
+    # Where nobody says so a question is routed if it can be.
+    able = snapshot.sharded is not None and free
+    if route is None:
+        return able
+    if not isinstance(route, bool):
+        raise QueryError(f"route is {route!r:.80}: pass True, False, or leave it out")
+    if route and snapshot.sharded is None:
+        raise QueryError(
+            "route: the store has no shards yet, it is searched as a whole: leave it out, or see "
+            "shards_from in Parameters"
+        )
+    if route and not free:
+        raise QueryError(
+            "route: only a question with a vector and without a filter can be routed to shards: "
+            "leave it out"
+        )
+    return route
 
 
 def _check_text(text: str) -> None:

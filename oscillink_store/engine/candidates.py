@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,12 @@ import numpy.typing as npt
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.moments import similarity_moments
-from oscillink_store.kernels.scan import best_rows
+from oscillink_store.kernels.scan import best_listed, best_rows
+from oscillink_store.lattice.graph import neighbors
 from oscillink_store.lattice.names import match
 from oscillink_store.lattice.postings import search
 from oscillink_store.lattice.rank import text_moments
+from oscillink_store.lattice.routing import Routed
 
 __all__ = ["DenseMatches", "TextMatches", "dense_matches", "named_rows", "text_matches"]
 
@@ -24,6 +26,9 @@ Rows = npt.NDArray[np.int64]
 _RESCORED = 256
 _MARGIN = 2.0
 _LEAST_DEVIATION = 1e-6
+# From the shards that were scanned the lattice is followed: from so many of the best anchors at
+# a time, so many times at most.
+_BEAM, _ROUNDS = 32, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,7 @@ class DenseMatches:
     rows: Rows
     mean: float
     deviation: float
+    routed: Routed | None = None
 
 
 def dense_matches(
@@ -61,15 +67,19 @@ def dense_matches(
     psi: npt.NDArray[np.float32],
     count: int,
     allowed: npt.NDArray[np.uint8] | None,
+    routed: Routed | None = None,
 ) -> DenseMatches:
     """Find the ``count`` allowed anchors most similar to ψ (D,).
 
     The moments are over the allowed anchors: exact from the corpus mean and covariance when
-    all are allowed, which takes no scan when ``count`` is 0; else from the codes.
+    all are allowed, which takes no scan when ``count`` is 0; else from the codes. Where the
+    question was ``routed``, and all are allowed, no others are scanned than those of its shards.
     """
     if allowed is None and count == 0:
         mean, deviation = similarity_moments(psi, *snapshot.moments)
         return DenseMatches(rows=np.empty(0, np.int64), mean=mean, deviation=deviation)
+    if routed is not None and allowed is None:
+        return _routed_matches(snapshot, psi, count, routed)
     wanted = max(_RESCORED, 2 * count)
     while True:
         found = best_rows(snapshot.scanned, psi, wanted, allowed, snapshot.alive)
@@ -86,6 +96,38 @@ def dense_matches(
     if allowed is None:
         mean, deviation = similarity_moments(psi, *snapshot.moments)
     return DenseMatches(rows=rows, mean=mean, deviation=deviation)
+
+
+def _routed_matches(
+    snapshot: Snapshot, psi: npt.NDArray[np.float32], count: int, routed: Routed
+) -> DenseMatches:
+    """The matches within some shards, and those that the lattice leads to from there."""
+    wanted = max(_RESCORED, 2 * count)
+    while True:
+        found = best_listed(snapshot.scanned, psi, wanted, routed.slots)
+        exact = products(snapshot.vectors(found.rows), psi)
+        best = np.lexsort((found.rows, -exact))[:count]
+        if len(best) == 0 or exact[best[-1]] - found.cutoff >= _MARGIN * found.error:
+            break
+        wanted *= 8
+    rows, similarities = found.rows, exact
+    looked_at = np.empty(0, np.int64)
+    walked = 0
+    for _ in range(_ROUNDS):
+        first = rows[np.lexsort((rows, -similarities))[:_BEAM]]
+        fresh = np.setdiff1d(first, looked_at)
+        if len(fresh) == 0:
+            break
+        looked_at = np.union1d(looked_at, fresh)
+        near = np.setdiff1d(neighbors(snapshot.lattice.entries(fresh)), rows)
+        walked += len(near)
+        rows = np.concatenate([rows, near])
+        similarities = np.concatenate([similarities, products(snapshot.vectors(near), psi)])
+    best = np.lexsort((rows, -similarities))[:count]
+    mean, deviation = similarity_moments(psi, *snapshot.moments)
+    return DenseMatches(
+        rows=rows[best], mean=mean, deviation=deviation, routed=replace(routed, walked=walked)
+    )
 
 
 def text_matches(

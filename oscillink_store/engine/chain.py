@@ -95,7 +95,7 @@ def judge(
     psi, gates = Y[places[0]], np.zeros(len(rows))
     if query is not None and query.vector is not None:
         psi = query.vector
-        gates = np.clip(products(Y, psi), 0.0, 1.0) * snapshot.gates[rows]
+        gates = np.clip(products(Y, psi), 0.0, 1.0) * snapshot.trust(rows)
     settled = settle(Y, psi, gates, adjacency, parameters, path=places)
     told = chain_receipt(places, settled, settled.pairs.astype(np.int64), parameters.path_term)
     degrees = whole_degrees(entries, parameters.relation_weights)

@@ -7,14 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from oscillink_store.engine import parts as tiers
-from oscillink_store.engine.plan import (
-    MERGED,
-    NOT_IN_ROWS,
-    TERMS_SCHEMA,
-    Draft,
-    near_name,
-)
+from oscillink_store.engine.draft import Draft, near_name
+from oscillink_store.engine.plan import MERGED, NOT_IN_ROWS, TERMS_SCHEMA
 from oscillink_store.engine.rows import full_text
+from oscillink_store.engine.shards import keep_shards
 from oscillink_store.engine.snapshot import (
     ANCHORS,
     CORRECTIONS,
@@ -71,7 +67,9 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
     alive = snapshot.alive_mask()
     kept = alive == 1
     draft.dropped = {
-        name for name in snapshot.manifest.segments if name not in _STAY and not is_record_run(name)
+        name
+        for name in snapshot.manifest.segments
+        if not is_record_run(name) and not name.startswith(_STAY)
     }
     # what lies in one fragment per part stays there, without the rows that are gone
     draft.tables[ANCHORS] = TableChange(compact=max(len(snapshot), 1 << 20))
@@ -87,13 +85,14 @@ def compact(snapshot: Snapshot, schema: pa.Schema | None = None) -> Change:
             draft.tables[ANCHORS] = TableChange(rows=_table(part), overwrite=True)
             ids = ids[:0]
         draft.row_ids = RowIds(segment=arrays_name(0), before=ids)
+    keep_shards(draft, snapshot, kept)
     draft.manifest["statistics"] = {**snapshot.manifest.statistics, MERGED: 0}
     if CORRECTIONS in snapshot.manifest.tables:
         draft.tables[CORRECTIONS] = TableChange(rows=TERMS_SCHEMA.empty_table(), overwrite=True)
     return draft.finished()
 
 
-_STAY = {"moments", "facets"}
+_STAY = ("moments", "facets", "shards", "summaries/", "super/")
 
 
 def _part(snapshot: Snapshot, kept: npt.NDArray[np.bool_], schema: pa.Schema) -> StoredPart:

@@ -149,7 +149,7 @@ def _nodes(
             gate=_at(ranked.gates, place),
             coherence=_at(None if settled is None else settled.coherence, place),
             cosine=_at(ranked.cosine, place),
-            trust=float(snapshot.gates[slots[at]]),
+            trust=float(snapshot.trust(slots[at : at + 1])[0]),
             named=bool(ranked.named[place]),
             source=None if found is None else found.sources.get(at),
             hops=None if found is None else found.hops(at),
@@ -182,7 +182,7 @@ def _lattice(
     sources = source_rows(ranked.evidence, rows, parameters)
     degrees = whole_degrees(entries, parameters.relation_weights, allowed)
     scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros(len(rows)), where=degrees > 0.0)
-    scale *= snapshot.gates[rows]  # what is trusted less passes less on
+    scale *= snapshot.trust(rows)  # what is trusted less passes less on
     paths = strongest_paths(
         adjacency,
         scale,

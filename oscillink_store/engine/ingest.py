@@ -54,7 +54,7 @@ def ingest(
         with clock.stage("read"):
             # what was read is not kept beside what is new in it
             batch = compare(snapshot, read_source(source, fields, snapshot, embedder, report))
-        if not batch.changes and set(fields.facets) == set(snapshot.fields.facets):
+        if not batch.changes and fields.declared == snapshot.fields.declared:
             return report_of(snapshot.manifest, batch, clock, None)
         return writer.apply(batch, fields=fields, embedder=embedder, report=report, clock=clock)
 

@@ -234,7 +234,7 @@ class _Run:
             self._pending.ids.append(keys_of(table["id"].to_pylist()))
             snapshot = self._live.snapshot()
             batch = compare(snapshot, table)
-            if batch.changes or set(self._fields.facets) != set(snapshot.fields.facets):
+            if batch.changes or self._fields.declared != snapshot.fields.declared:
                 with self._turn() as writer:
                     # held against what is live now that nobody else writes
                     self._commit(writer, compare(writer.snapshot, table))
@@ -306,8 +306,8 @@ class _Run:
             pending.unchanged += batch.unchanged
             pending.deleted += len(batch.deleted)
         beside = Change(tables={JOBS: self._row_change(writer, last=last)})
-        facets = set(writer.snapshot.fields.facets)
-        if batch is not None and (batch.changes or set(self._fields.facets) != facets):
+        declared = writer.snapshot.fields.declared
+        if batch is not None and (batch.changes or self._fields.declared != declared):
             manifest = writer.snapshot.manifest
             writer.apply(
                 batch,

@@ -10,6 +10,7 @@ from oscillink_store.engine.batch import Writer, silent
 from oscillink_store.engine.compact import compact
 from oscillink_store.engine.live import Live, last_whole
 from oscillink_store.engine.record_change import merge_records
+from oscillink_store.engine.shards import refreshed
 from oscillink_store.engine.snapshot import ANCHORS, CORRECTIONS, Snapshot
 from oscillink_store.errors import IntegrityError
 from oscillink_store.reports import MaintenanceReport
@@ -54,6 +55,9 @@ def maintain(
             changes += [compact(before)] if loose else []
             report("commit", 0, None)
             writer.commit(changes)
+        if (draft := refreshed(writer.snapshot)) is not None:
+            report("summaries", 0, None)
+            writer.commit([draft.finished()])
         while writer.fold():
             pass
         report("sweep", 0, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from oscillink_store.engine import parts as tiers
 from oscillink_store.engine.delta import delta, edges_changed
+from oscillink_store.engine.draft import Draft, near_name
 from oscillink_store.engine.gate_overlay import GATES
+from oscillink_store.engine.shards import shard_batch
 from oscillink_store.engine.snapshot import (
     ANCHORS,
     CORRECTIONS,
@@ -35,10 +37,9 @@ from oscillink_store.lattice.upkeep import Terms, corrections
 from oscillink_store.model import RELATIONS, Fields, Parameters
 from oscillink_store.storage.commit import Change, RowIds
 from oscillink_store.storage.schemas import anchors_schema, conform, merge_metadata, metadata_schema
-from oscillink_store.storage.segments import Segments
 from oscillink_store.storage.tables import TableChange
 
-__all__ = ["MERGED", "NOT_IN_ROWS", "TERMS_SCHEMA", "Draft", "near_name", "plan"]
+__all__ = ["MERGED", "NOT_IN_ROWS", "TERMS_SCHEMA", "plan"]
 
 Progress = Callable[[str, int, int | None], None]
 Slots = npt.NDArray[np.int64]
@@ -68,53 +69,6 @@ TERMS_SCHEMA = pa.schema(
 )
 """A row of corrections.lance: the signed rank-1 term δ(e_i − e_j)(e_i − e_j)ᵀ of an edge
 between two slots, and the edge's weight since, 0 when it is gone."""
-
-
-@dataclass(kw_only=True)
-class Draft:
-    """A change of the store while it is put together."""
-
-    arrays: dict[str, Arrays | Callable[[], Arrays]] = field(default_factory=dict)
-    rows: dict[str, pa.Table] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
-    tables: dict[str, TableChange] = field(default_factory=dict)
-    row_ids: RowIds | None = None
-    manifest: dict[str, Any] = field(default_factory=dict)
-
-    def put_part(self, part: StoredPart) -> None:
-        """Write a part."""
-        self.arrays[arrays_name(part.first)] = part.arrays
-        self.rows[rows_name(part.first)] = part.rows
-
-    def put_records(self, kind: str, snapshot: Snapshot, records: Records) -> None:
-        """Write a run of records in place of the last ones that it takes in."""
-        taken = tiers.tail_runs(snapshot.runs(kind), len(records.rows))
-        self.dropped |= {name for name, _ in taken}
-        self.arrays[run_name(kind, snapshot.generation + 1)] = lambda: merge_runs(
-            [*(run for _, run in taken), records]
-        )._asdict()
-
-    def finished(self) -> Change:
-        """The change as the commit takes it."""
-        written = {*self.arrays, *self.rows, *self.values}
-        return Change(
-            tables=self.tables,
-            segments=Segments(arrays=self.arrays, rows=self.rows, values=self.values),
-            dropped=frozenset(self.dropped - written),
-            row_ids=self.row_ids,
-            manifest=self.manifest,
-        )
-
-
-def run_name(kind: str, generation: int) -> str:
-    """The segment that holds what a generation added to the runs of a kind."""
-    return f"{kind}/{generation:010d}"
-
-
-def near_name(first: int) -> str:
-    """The segment that holds the nearest neighbours of the part from slot ``first``."""
-    return f"near/{first:010d}"
 
 
 def plan(
@@ -162,6 +116,11 @@ def plan(
     updated = relations.update(change, parameters, progress)
     records, terms = corrections(corpus.graph, removed, updated.arcs)
     merged = _add_records(draft, snapshot, records, terms, first + count)
+    yield draft.finished()
+
+    draft = Draft()
+    graph = TypedGraph(corpus.graph.base, merge_runs([corpus.graph.corrections, records]))
+    shard_batch(draft, snapshot, change, rows, graph, terms, start, fields, parameters)
     yield draft.finished()
 
     draft = Draft()

@@ -28,6 +28,8 @@ class Query:
     """Rank exactly these rows (sorted, unique) instead of gathering candidates."""
     detail: Detail = "full"
     payload: Payload = "extended"
+    route: bool = False
+    """Go into the shards alone that the question's vector is routed to."""
 
     @property
     def words(self) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.lattice.graph import Adjacency, TypedEdges
+from oscillink_store.lattice.routing import Routed
 from oscillink_store.lattice.settle import Settled
 
 __all__ = ["NOTHING", "Ranked"]
@@ -24,7 +25,8 @@ class Ranked:
     ``rows`` are slots, ascending, and ``vectors`` (n, D) theirs; ``best`` places among them,
     best first. ``named`` and ``faceted`` tell whose title and whose facet the question names.
     ``gates``, ``adjacency``, its ``edges`` by relation and ``settled`` are None in rankings
-    without the lattice, ``cosine`` when the query had no vector.
+    without the lattice, ``cosine`` when the query had no vector, ``routed`` when all
+    anchors were scanned.
     """
 
     rows: Rows
@@ -39,6 +41,7 @@ class Ranked:
     adjacency: Adjacency | None
     edges: TypedEdges | None
     settled: Settled | None
+    routed: Routed | None = None
 
 
 NOTHING = Ranked(

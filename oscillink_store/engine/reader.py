@@ -107,6 +107,7 @@ class Reader(RecordReader):
         label: str | None = None,
         parameters: Parameters | None = None,
         detail: Detail | None = None,
+        route: bool | None = None,
     ) -> SearchResult:
         """The ranked coherent set for a question, with its receipt.
 
@@ -125,6 +126,9 @@ class Reader(RecordReader):
             parameters: Ranking constants for this search, in place of the store's.
             detail: ``"full"`` or ``"light"``: how much the receipt says, when not as the store
                 was opened.
+            route: Whether to look for similar vectors in the shards alone that the summary
+                nodes lead to, and what the lattice connects with these, instead of in all;
+                unless told otherwise in a store with shards when there is no filter.
 
         Raises:
             QueryError: an argument cannot be used.
@@ -140,7 +144,7 @@ class Reader(RecordReader):
             query = build_query(
                 snapshot, self.embedder_for(snapshot), text, vector, k=k, where=where,
                 label=label, parameters=constants, detail=detail or self.detail,
-                payload=self.payload,
+                payload=self.payload, route=route,
             )  # fmt: skip
             return answer(snapshot, query, self.ledger, self.margins, self.executor)
 
@@ -291,11 +295,10 @@ class Reader(RecordReader):
         return edge_table(self.current())
 
     def summaries(self) -> pa.Table:
-        """The summary nodes; a flat lattice has none."""
+        """The summary nodes over the shards, a row each; none in a store without shards."""
         from oscillink_store.engine.views import summary_table
 
-        self.current()  # a closed store answers nothing
-        return summary_table()
+        return summary_table(self.current())
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes of the live generation, as plain JSON values."""

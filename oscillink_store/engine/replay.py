@@ -116,6 +116,7 @@ def _query(snapshot: Snapshot, receipt: Receipt, asked: Asked, embedder: Embedde
         only=only,
         detail=content["detail"],
         payload=receipt.payload,
+        route=bool((content.get("layers") or {}).get("route")),
     )
 
 

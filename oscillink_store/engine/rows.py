@@ -88,12 +88,15 @@ class Normalizer:
         self._seen = KeySet()
         self._metadata = pa.schema([]) if metadata is None else metadata
         self._awaited = _explicit_columns(fields)
-        self._facets = set(fields.facets)
+        self._declared = dict.fromkeys(fields.facets, "a facet")
+        if fields.shard is not None and fields.shard != "sequence":
+            self._declared[fields.shard] = "the shard"
         if known is not None:
             for name, part in _explicit_columns(known).items():
                 if self._awaited.get(name) == part:
                     del self._awaited[name]
-            self._facets -= set(known.facets)
+            for column in (*known.facets, known.shard or ""):
+                self._declared.pop(column, None)
 
     @property
     def dimension(self) -> int | None:
@@ -180,11 +183,11 @@ class Normalizer:
                     "name or add the column",
                     field=name,
                 )
-        for name in self._fields.facets:
+        for name, part in self._declared.items():
             known = name in self._metadata.names or (name in names and name not in FIXED_COLUMNS)
-            if name in self._facets and not known:
+            if not known:
                 raise InputError(
-                    f"{rows} has a metadata column {name!r}, which Fields names as a facet: "
+                    f"{rows} has a metadata column {name!r}, which Fields names as {part}: "
                     "correct the name or add the column",
                     field=name,
                 )

@@ -23,6 +23,7 @@ from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.margins import Margins
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import NOTHING, Ranked
+from oscillink_store.engine.route import route
 from oscillink_store.engine.search_receipt import receipt_content
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.explanation.values import Explanation
@@ -40,6 +41,7 @@ from oscillink_store.lattice.rank import (
     standardize,
     trusted,
 )
+from oscillink_store.lattice.routing import Routed
 from oscillink_store.lattice.settle import diffuse, settle
 from oscillink_store.model import Hit, SearchResult
 from oscillink_store.storage.schemas import FIXED_COLUMNS
@@ -123,7 +125,10 @@ def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
     if query.vector is not None:
         # rows that are given need the moments alone, not the scan
         count = 0 if query.only is not None else query.dense_count
-        dense = dense_matches(snapshot, query.vector, count, allowed)
+        routed = None
+        if query.route and snapshot.sharded is not None:
+            routed = route(snapshot, snapshot.sharded, query.vector, parameters)
+        dense = dense_matches(snapshot, query.vector, count, allowed, routed)
     matches, named = None, np.empty(0, np.int64)
     if query.words is not None and pending is not None:
         if parameters.ranking != "text":
@@ -147,7 +152,7 @@ def _flat(found: _Found, rows: Rows, measured: _Evidence) -> Ranked:
     return Ranked(
         rows=rows, vectors=measured.vectors, best=best, scores=scores, evidence=measured.total,
         named=measured.named, faceted=np.zeros(len(rows), np.bool_), gates=None,
-        cosine=measured.cosine, adjacency=None, edges=None, settled=None,
+        cosine=measured.cosine, adjacency=None, edges=None, settled=None, routed=found.routed,
     )  # fmt: skip
 
 
@@ -160,6 +165,11 @@ class _Found:
     text: TextMatches | None
     named: Rows
     allowed: npt.NDArray[np.uint8] | None
+
+    @property
+    def routed(self) -> Routed | None:
+        """The shards that the vector was looked for in; None for all."""
+        return None if self.dense is None else self.dense.routed
 
     def rows(self) -> Rows:
         """The candidates: dense, full text and named, ascending."""
@@ -184,7 +194,7 @@ class _Evidence:
         if found.text is not None:
             text = standardize(found.text.scores_of(rows), found.text.mean, found.text.deviation)
         self.named = np.isin(rows, found.named)
-        self.trust = snapshot.gates[rows].astype(np.float64)
+        self.trust = snapshot.trust(rows).astype(np.float64)
         total = evidence(dense, text, self.named, found.query.parameters)
         self.total = trusted(total, self.trust)
 
@@ -217,7 +227,7 @@ def _settle(snapshot: Snapshot, found: _Found, rows: Rows, measured: _Evidence) 
         rows=rows, vectors=vectors, best=order(scores, rows), scores=scores,
         evidence=measured.total, named=measured.named, faceted=faceted, gates=gates,
         cosine=measured.cosine,
-        adjacency=adjacency, edges=edges, settled=settled,
+        adjacency=adjacency, edges=edges, settled=settled, routed=found.routed,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from oscillink_store.engine.diagnose import Contested, Diagnosis, NullPoint
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import Ranked
+from oscillink_store.engine.route import layers_of
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.filters import Filter
 from oscillink_store.model import KERNEL_VERSION, PARAMETER_VERSION, Hit, Parameters
@@ -63,6 +64,7 @@ def receipt_content(
         null_points=_told(diagnosis.null_points),
         null_point_count=diagnosis.null_point_count,
         contested=_told(diagnosis.contested),
+        layers=layers_of(snapshot, ranked, query),
     )
 
 
@@ -74,7 +76,7 @@ def _state(
     return {
         "candidates": candidates_digest(candidates, snapshot.values("digest", rows)),
         "edges": arrays_digest(*(ranked.adjacency or ())),
-        "gates": arrays_digest(snapshot.gates[rows] if len(rows) else np.empty(0, np.float32)),
+        "gates": arrays_digest(snapshot.trust(rows) if len(rows) else np.empty(0, np.float32)),
         "generation": snapshot.digest,
         "parameters": _parameters_digest(parameters),
     }

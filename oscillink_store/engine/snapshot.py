@@ -18,6 +18,7 @@ from oscillink_store.engine.json_text import stored_value
 from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
 from oscillink_store.engine.record_view import RecordView
+from oscillink_store.engine.sharded import SHARDS, Sharded
 from oscillink_store.errors import MissingError
 from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import gather
@@ -38,9 +39,13 @@ from oscillink_store.storage.segments import open_arrays, open_json, open_rows
 from oscillink_store.storage.tables import Table, open_table
 from oscillink_store.storage.trust import require_trusted
 
-__all__ = ["ANCHORS", "CORRECTIONS", "RECEIPTS", "Snapshot", "StoredPart", "arrays_name"]
+__all__ = [
+    "ANCHORS", "CORRECTIONS", "RECEIPTS", "SUMMARIES", "Snapshot", "StoredPart", "arrays_name",
+    "rows_name",
+]  # fmt: skip
 
 ANCHORS, CORRECTIONS, RECEIPTS = "anchors", "corrections", "receipts"
+SUMMARIES = "summaries"
 
 Slots = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -148,6 +153,11 @@ class Snapshot:
             open_json(root, manifest.segments["facets"]) if "facets" in manifest.segments else {}
         )
         """How many anchors have each value, by facet column."""
+        told = open_json(root, manifest.segments[SHARDS]) if SHARDS in manifest.segments else None
+        self.sharded = (
+            None if told is None else Sharded.opened(told, self._segments, self.parameters)
+        )
+        """The shards and the summary nodes over them; None in a store without."""
 
     def _firsts(self) -> list[int]:
         names = (name.split("/") for name in self.manifest.segments)
@@ -240,7 +250,15 @@ class Snapshot:
     @cached_property
     def gates(self) -> npt.NDArray[np.float32]:
         """The trust gate of each slot, (S,)."""
-        return _joined([part.arrays["gates"] for part in self.parts])
+        return _joined([part.arrays["gates"] for part in self.parts] or [np.empty(0, np.float32)])
+
+    def trust(self, slots: Slots) -> npt.NDArray[np.float32]:
+        """How far anchors count, (n,): their own gates, and those of the nodes above them."""
+        gates: npt.NDArray[np.float32] = self.gates[slots]
+        held = None if self.sharded is None else self.sharded.held
+        if held is None or self.sharded is None:
+            return gates
+        return gates * held[self.sharded.shards_of(slots)]
 
     @cached_property
     def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

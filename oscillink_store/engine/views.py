@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from oscillink_store.engine.snapshot import Snapshot
+from oscillink_store.engine.shards import summaries_schema
+from oscillink_store.engine.snapshot import SUMMARIES, Snapshot
 from oscillink_store.model import RELATION_MASK, RELATIONS
 from oscillink_store.storage.schemas import metadata_schema
 
@@ -20,16 +21,6 @@ _EDGES = pa.schema(
         ("target", pa.string()),
         ("relation", pa.string()),
         ("weight", pa.float32()),
-    ]
-)
-_SUMMARIES = pa.schema(
-    [
-        ("id", pa.string()),
-        ("level", pa.int32()),
-        ("shard", pa.string()),
-        ("anchors", pa.int64()),
-        ("weight", pa.float64()),
-        ("gate", pa.float64()),
     ]
 )
 
@@ -54,9 +45,12 @@ def edge_table(snapshot: Snapshot) -> pa.Table:
     )
 
 
-def summary_table() -> pa.Table:
-    """The summary nodes: none, the lattice of this format version is flat."""
-    return _SUMMARIES.empty_table()
+def summary_table(snapshot: Snapshot) -> pa.Table:
+    """The summary nodes, those of the shards first; none in a store without shards."""
+    table = snapshot.table(SUMMARIES)
+    if table is None:
+        return summaries_schema(snapshot.manifest.dimension or 1).empty_table()
+    return table.read()
 
 
 def statistics(snapshot: Snapshot) -> dict[str, Any]:
@@ -81,6 +75,7 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
         if anchors
         else {},
         "metadata": _metadata(snapshot),
+        "shards": 0 if snapshot.sharded is None else len(snapshot.sharded.levels[0].items),
         "parts": len(snapshot.parts),
         "deleted_slots": len(snapshot.dead),
         "corrections": sum(len(run.rows) for _, run in snapshot.runs("corrections")) // 2,

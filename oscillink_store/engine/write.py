@@ -62,7 +62,7 @@ def write(
             batch = _batch(snapshot, edits, fields, embedder)
             change = record_change(snapshot, edits.records)
         beside = [] if change is None else [change]
-        declared = edits.rows is not None and set(fields.facets) != set(snapshot.fields.facets)
+        declared = edits.rows is not None and fields.declared != snapshot.fields.declared
         if batch.changes or declared:
             return writer.apply(
                 batch,

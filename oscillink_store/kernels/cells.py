@@ -7,7 +7,7 @@ and every sum has a fixed order.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from oscillink_store.kernels.jit import kernel
 from oscillink_store.kernels.knn import knn_against
 
-__all__ = ["Cells", "make_cells", "spread"]
+__all__ = ["Cells", "VectorRows", "make_cells", "spread"]
 
 GOLDEN = 0.6180339887498949
 SAMPLE = 40  # rows per centre
@@ -26,6 +26,17 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+
+
+class VectorRows(Protocol):
+    """Unit rows (N, D) float32: an array, or what gives pieces of one as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __getitem__(self, which: slice | Int64) -> Float32:
+        """Some of the rows."""
 
 
 class Cells(NamedTuple):
@@ -53,7 +64,7 @@ def spread(n: int, count: int, phase: float = 0.0) -> Int64:
     return np.unique((places * n).astype(np.int64))
 
 
-def make_cells(vectors: Float32, count: int) -> Cells:
+def make_cells(vectors: VectorRows, count: int) -> Cells:
     """Group the unit rows ``vectors`` (N, D) around ``count`` ≤ N centres, some maybe alone."""
     N, D = vectors.shape
     sample = np.asarray(vectors[spread(N, SAMPLE * count)])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Part",
     "Scanned",
+    "best_listed",
     "best_rows",
     "encode_query",
     "quantize",
@@ -138,10 +139,59 @@ def _push(scores: Float32, slots: Int64, held: int, score: np.float32, slot: int
     return held
 
 
+@kernel("int32(const int16[:,::1])")
+def _offset(planes: Int16) -> np.int32:
+    # What the zeros of the codes add to each product.
+    total = np.int32(0)
+    for plane in range(planes.shape[0]):
+        for place in range(planes.shape[1]):
+            total += np.int32(_ZERO) * np.int32(planes[plane, place])
+    return total
+
+
+@kernel(
+    "int64(const int64[::1], int64[::1], int64, const int16[:,::1], int32, int32[::1],"
+    " float64[:,::1], int64, float32[::1], int64[::1], int64)",
+    using="oscillink_store.kernels.code_lanes",
+)
+def _offer(
+    part: Int64,
+    picked: Int64,
+    found: int,
+    planes: Int16,
+    offset: np.int32,
+    totals: Int32,
+    sums: Float64,
+    line: int,
+    scores: Float32,
+    slots: Int64,
+    held: int,
+) -> int:
+    # Offers the ``found`` rows of a part that are ``picked`` to the best slots, of which it
+    # returns the number. Their moments are added to a line of ``sums`` if that is not empty.
+    first, codes, scales = part[0], part[2], part[3]
+    for place in range(found, found + _AHEAD + _ROWS):
+        picked[place] = picked[max(found - 1, 0)]
+    for place in range(0, found, _ROWS):
+        code_products(codes, part[4], picked, place, _AHEAD, planes, totals)
+    worst = scores[0] if held == len(scores) else np.float32(-np.inf)
+    for place in range(found):
+        score = np.float32(totals[place] - offset) * float_at(scales, picked[place])
+        if len(sums) > 0:
+            sums[line, 0] += 1.0
+            sums[line, 1] += np.float64(score)
+            sums[line, 2] += np.float64(score) * np.float64(score)
+        if score < worst:
+            continue
+        held = _push(scores, slots, held, score, first + picked[place])
+        if held == len(scores):
+            worst = scores[0]
+    return held
+
+
 @kernel(
     "int64(const int64[:,::1], int64, int64, const int16[:,::1], const uint8[::1],"
-    " int64[::1], int32[::1], float32[::1], int64[::1], float64[:,::1])",
-    using="oscillink_store.kernels.code_lanes",
+    " int64[::1], int32[::1], float32[::1], int64[::1], float64[:,::1])"
 )
 def _scan(
     parts: Int64,
@@ -159,14 +209,10 @@ def _scan(
     # out slots if it is not empty, and the moments of each block of slots go to ``sums`` if
     # that is not empty.
     block = len(totals) - _ROWS
-    offset = np.int32(0)
-    for plane in range(planes.shape[0]):
-        for place in range(planes.shape[1]):
-            offset += np.int32(_ZERO) * np.int32(planes[plane, place])
+    offset = _offset(planes)
     held = 0
-    worst = np.float32(-np.inf)
     for part in range(len(parts)):
-        first, codes, scales = parts[part, 0], parts[part, 2], parts[part, 3]
+        first = parts[part, 0]
         low, behind = max(start, first), min(end, parts[part, 1])
         while low < behind:
             high = min(behind, (low // block + 1) * block)
@@ -179,22 +225,43 @@ def _scan(
                 for slot in range(low, high):
                     picked[found] = slot - first
                     found += 1
-            for place in range(found, found + _AHEAD + _ROWS):
-                picked[place] = picked[max(found - 1, 0)]
-            for place in range(0, found, _ROWS):
-                code_products(codes, parts[part, 4], picked, place, _AHEAD, planes, totals)
-            for place in range(found):
-                score = np.float32(totals[place] - offset) * float_at(scales, picked[place])
-                if len(sums) > 0:
-                    sums[low // block, 0] += 1.0
-                    sums[low // block, 1] += np.float64(score)
-                    sums[low // block, 2] += np.float64(score) * np.float64(score)
-                if score < worst:
-                    continue
-                held = _push(scores, slots, held, score, first + picked[place])
-                if held == len(scores):
-                    worst = scores[0]
+            held = _offer(
+                parts[part], picked, found, planes, offset, totals, sums, low // block,
+                scores, slots, held,
+            )  # fmt: skip
             low = high
+    return held
+
+
+@kernel(
+    "int64(const int64[:,::1], const int64[::1], const int64[::1], const int16[:,::1],"
+    " int64[::1], int32[::1], float64[:,::1], float32[::1], int64[::1])"
+)
+def _scan_listed(
+    parts: Int64,
+    listed: Int64,
+    ends: Int64,
+    planes: Int16,
+    picked: Int64,
+    totals: Int32,
+    sums: Float64,
+    scores: Float32,
+    slots: Int64,
+) -> int:
+    # Collects the best of the ``listed`` slots, those of a part from the end of the one before
+    # to its own among ``ends``, and returns their number.
+    block = len(totals) - _ROWS
+    offset = _offset(planes)
+    held, low = 0, 0
+    for part in range(len(parts)):
+        while low < ends[part]:
+            found = min(ends[part] - low, block)
+            for place in range(found):
+                picked[place] = listed[low + place] - parts[part, 0]
+            held = _offer(
+                parts[part], picked, found, planes, offset, totals, sums, 0, scores, slots, held
+            )
+            low += found
     return held
 
 
@@ -289,6 +356,30 @@ def best_rows(
     if held:
         error = _mean_scale(table, found) / 12.0**0.5
     return Scanned(found, cutoff, mean * step, variance**0.5 * step, error)
+
+
+def best_listed(parts: Sequence[Part], psi: Float32, count: int, slots: Int64) -> Scanned:
+    """Find the ``count`` of some ``slots`` (n,), ascending, most similar to ψ by their codes.
+
+    As :func:`best_rows` does, whose parts these are; every slot must be in one. Of the slots
+    alone is looked at anything, so that few of very many rows cost little. Without moments.
+    """
+    query, step = encode_query(psi)
+    table, _padded = _table(parts, query.shape[1])
+    capacity = min(count, len(slots))
+    if capacity == 0:
+        return Scanned(np.empty(0, np.int64), -np.inf, 0.0, 0.0, 0.0)
+    ends = np.searchsorted(slots, table[:, 1])
+    if len(table) == 0 or slots[0] < table[0, 0] or ends[-1] < len(slots):
+        raise ValueError(f"scan: slots {slots[0]} to {slots[-1]} are not all in a part")
+    scores, best = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
+    held = _scan_listed(
+        table, slots, ends, _planes(query), np.empty(_SLOTS + _AHEAD + _ROWS, np.int64),
+        np.empty(_SLOTS + _ROWS, np.int32), np.empty((0, 3)), scores, best,
+    )  # fmt: skip
+    cutoff = float(scores[0]) * step if capacity < len(slots) else -np.inf
+    found = np.sort(best[:held])
+    return Scanned(found, cutoff, 0.0, 0.0, _mean_scale(table, found) / 12.0**0.5)
 
 
 def _table(parts: Sequence[Part], half: int) -> tuple[Int64, list[Uint8]]:

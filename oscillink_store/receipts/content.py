@@ -51,6 +51,7 @@ def search_content(
     null_points: Sequence[Any] | None,
     null_point_count: int | None = None,
     contested: Sequence[Any] | None,
+    layers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put together the content of a search's receipt.
 
@@ -64,6 +65,9 @@ def search_content(
 
     ``asked`` is the question itself, of :func:`asked_of`, or None where digests are to be all
     that is kept of it. ``state`` are the digests of :mod:`oscillink_store.receipts.state`.
+
+    ``layers`` are those of a store with shards, left out in others and in light receipts; see
+    :func:`oscillink_store.engine.route.layers_of`.
 
     ``coherence`` is per candidate, ``null_points`` are [id, id, names of relations, z],
     ``contested`` are mappings of ids, cosine, ratio and differs; None where not asked for.
@@ -102,6 +106,8 @@ def search_content(
         "null_point_count": null_point_count,
         "contested": contested,
     }
+    if layers is not None:
+        content["layers"] = layers
     content["state_sig"] = state_signature(content)
     return content
 

@@ -46,7 +46,7 @@ _OLDEST_READ = 2
 CURRENT_NAME = "CURRENT"
 _FOLDER = "manifests"
 _MANIFEST_NAME = re.compile(rf"{_FOLDER}/[0-9]+\.json")
-_KNOWN_FEATURES = frozenset({"gates", "records"})
+_KNOWN_FEATURES = frozenset({"gates", "records", "shards"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,9 @@ class Manifest:
     segments: Mapping[str, FileEntry]
     """By name: ``parts/<first slot>/arrays`` and ``.../rows``; ``lattice``, ``near`` and the
     runs ``corrections/<generation>``, ``arrivals/<generation>`` over them, the oldest first
-    when sorted; ``dead``, ``moments``, ``facets``; ``gates``; the runs ``records/<generation>``."""
+    when sorted; ``dead``, ``moments``, ``facets``; ``gates``; the runs
+    ``records/<generation>``; ``shards``, ``shards/<first slot>``, ``summaries/<level>``,
+    ``super/base`` and ``super/corrections``."""
     fields: Mapping[str, Any]
     parameters: Mapping[str, Any]
     embedder: Mapping[str, Any] | None

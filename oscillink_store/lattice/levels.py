@@ -1,0 +1,187 @@
+"""Levels of summary nodes as values, and how evidence flows through the last one's lattice.
+
+Nodes are joined with their nearest others as anchors are (relation ``knn``: union of both
+directions, weight cos^p). The last level's are few and their graph changes little from batch to
+batch, so the system (L + γI)h = γs is solved by an inverse that is worked out once and corrected
+since; see :mod:`oscillink_store.lattice.superlattice`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.lattice.graph import Csr, Edges, TypedGraph, build_csr
+from oscillink_store.lattice.records import empty_records
+from oscillink_store.model import RELATIONS, Parameters
+
+__all__ = [
+    "KNN",
+    "Grouped",
+    "Hierarchy",
+    "Inverse",
+    "Level",
+    "NearNodes",
+    "base_rows",
+    "flow",
+    "node_graph",
+]
+
+KNN = RELATIONS.index("knn")
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]
+Nodes = npt.NDArray[np.int64]
+
+
+class NearNodes(NamedTuple):
+    """The nearest others of each of C nodes: ``nodes`` and ``cosine`` (C, k), best first.
+
+    −1 and −inf where there are fewer; ties go to the lower node.
+    """
+
+    nodes: Int32
+    cosine: Float32
+
+
+class Inverse(NamedTuple):
+    """B₀⁻¹ (C₀, C₀) of a base graph, and what has to be corrected since.
+
+    ``indptr``, ``indices`` and ``weights`` are the base graph A₀; ``touched`` (t,) are the nodes
+    T and ``kernel`` (t, t) is K. Nodes beyond C₀ had no edges in the base.
+    """
+
+    base: Float64
+    indptr: npt.NDArray[np.int64]
+    indices: Int32
+    weights: Float64
+    touched: Nodes
+    kernel: Float64
+
+
+class Level(NamedTuple):
+    """The summary nodes of one level, one row of each array per node; G of them.
+
+    ``centres`` (G, D) are what new items are assigned by, ``vectors`` (G, D) the embeddings of
+    the cores, unit rows or zero. ``items`` are how many nodes or anchors a node is over,
+    ``anchors`` how many anchors in all, ``weights`` the sum of their gates. ``held`` is the
+    gate set on the node itself, 1 unless told otherwise. ``coherence``, ``edges``,
+    ``null_points`` and ``delta_h`` are those of :class:`~oscillink_store.lattice.summary.Summary`
+    as of ``generation``, since when ``changed`` items came or went or were shaken. ``parents``
+    are nodes of the next level, −1 in the last; ``near`` and ``cosine`` (G, k) the nearest others.
+    """
+
+    centres: Float32
+    vectors: Float32
+    items: Rows
+    anchors: Rows
+    weights: Float64
+    held: Float32
+    coherence: Float64
+    edges: Rows
+    null_points: Rows
+    delta_h: Float64
+    generation: Rows
+    changed: Rows
+    parents: Int32
+    near: Int32
+    cosine: Float32
+
+    @property
+    def gates(self) -> Float64:
+        """The mean gate of each node's anchors times the gate set on the node, (G,)."""
+        mean: Float64 = self.weights / np.maximum(self.anchors, 1)
+        return mean * self.held
+
+    @property
+    def anomaly(self) -> Float64:
+        """The share of null points among the edges within each node, (G,)."""
+        density: Float64 = self.null_points / np.maximum(self.edges, 1)
+        return density
+
+    def lists(self) -> NearNodes:
+        """The nearest others."""
+        return NearNodes(self.near, self.cosine)
+
+
+class Hierarchy(NamedTuple):
+    """All levels, shards first, and the inverse that belongs to the last one's lattice."""
+
+    levels: tuple[Level, ...]
+    inverse: Inverse
+
+
+class Grouped(NamedTuple):
+    """The hierarchy after a change, and the shard of each item, (n,), −1 where it has none."""
+
+    own: Int32
+    hierarchy: Hierarchy
+
+
+def node_graph(near: NearNodes, parameters: Parameters) -> TypedGraph:
+    """The graph of the nodes; opposed or orthogonal ones have no edge."""
+    rows, columns = np.nonzero(near.cosine > 0.0)
+    cosine = near.cosine[rows, columns].astype(np.float64)
+    edges = Edges(
+        source=rows.astype(np.int64),
+        target=near.nodes[rows, columns].astype(np.int64),
+        weight=(cosine**parameters.knn_power).astype(np.float32),
+        relation=KNN,
+    )
+    kept = edges.weight > 0.0
+    edges = Edges(
+        source=edges.source[kept], target=edges.target[kept], weight=edges.weight[kept],
+        relation=KNN,
+    )  # fmt: skip
+    return TypedGraph(build_csr(len(near.nodes), [edges]), empty_records())
+
+
+def flow(
+    inverse: Inverse, graph: Csr, sources: Nodes, weights: Float64, screening: float
+) -> Float64:
+    """The gates h (C,) that evidence of ``weights`` (m,) at ``sources`` (m,) gives the nodes.
+
+    Solves (L + γI)h = γs; elementwise in a fixed order, hence the same bits on every machine.
+    """  # fmt: skip
+    count = len(graph.indptr) - 1
+    sigma = _sigma(graph)
+    x = np.zeros(count)
+    rows = base_rows(inverse, sources, count, screening)
+    for row, weight in zip(rows, sigma[sources] * weights, strict=True):
+        x += weight * row
+    if len(inverse.touched):
+        at = x[inverse.touched].copy()
+        inner = (inverse.kernel * at[None, :]).sum(axis=1)
+        for row, value in zip(
+            base_rows(inverse, inverse.touched, count, screening), inner, strict=True
+        ):
+            x -= value * row
+    gates: Float64 = np.maximum(screening * sigma * x, 0.0)
+    return gates
+
+
+def _sigma(graph: Csr) -> Float64:
+    degrees = _degrees(graph)
+    return np.where(degrees > 0.0, np.sqrt(degrees), 1.0)
+
+
+def _degrees(graph: Csr) -> Float64:
+    sums = np.concatenate([[0.0], np.cumsum(graph.weights.astype(np.float64))])
+    starts, ends = graph.indptr[:-1], graph.indptr[1:]
+    degrees: Float64 = np.where(ends > starts, sums[ends] - sums[starts], 0.0)
+    return degrees
+
+
+def base_rows(inverse: Inverse, nodes: Nodes, count: int, screening: float) -> Float64:
+    """Rows (n, C) of G, which is symmetric; nodes that the base does not know had no edges."""
+    known = len(inverse.base)
+    rows = np.zeros((len(nodes), count))
+    old = nodes < known
+    rows[old, :known] = inverse.base[nodes[old]]
+    fresh = np.flatnonzero(~old)
+    rows[fresh, nodes[fresh]] = 1.0 / screening
+    return rows

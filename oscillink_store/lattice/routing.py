@@ -1,0 +1,109 @@
+"""From a question to the shards that are worth a look: down the levels of summary nodes.
+
+A node's evidence is the cosine of its centre with ψ, times its gate where that speaks for it.
+Over the last level's lattice evidence can flow from the best few nodes to those near them, as it
+does between anchors; ``route_flow`` weighs what comes of it against the evidence itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from oscillink_store.kernels.dense import products
+from oscillink_store.lattice.graph import Csr
+from oscillink_store.lattice.levels import Hierarchy, Level, flow
+from oscillink_store.lattice.rank import order, scaled, source_rows, source_weights, trusted
+from oscillink_store.model import Parameters
+
+__all__ = ["Layer", "Routed", "descend"]
+
+_WIDER = 4  # times the anchors that are wanted are under the nodes that are followed further down
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Nodes = npt.NDArray[np.int64]
+
+
+class Layer(NamedTuple):
+    """What was looked at of one level, and what was chosen.
+
+    ``nodes`` (n,) ascend and have the ``evidence`` (n,), the diffusion ``gates`` (n,), of the
+    last level alone, and ``scores`` (n,); ``chosen`` are nodes, best first.
+    """
+
+    level: int
+    nodes: Nodes
+    evidence: Float64
+    gates: Float64 | None
+    scores: Float64
+    chosen: Nodes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Routed:
+    """The shards that a question went into: their ``slots``, ascending, and the ``layers``.
+
+    Layers come from the last level down, that of the shards at the end. ``walked`` counts the
+    anchors of other shards that the lattice led to.
+    """
+
+    slots: Nodes
+    layers: tuple[Layer, ...]
+    walked: int = 0
+
+
+def descend(
+    hierarchy: Hierarchy, graph: Csr, psi: Float32, parameters: Parameters
+) -> tuple[Layer, ...]:
+    """Choose shards for ψ (D,), from the last level down; the shards' layer comes last.
+
+    At least ``route_shards`` shards that have anchors, and more until ``route_share`` of the
+    anchors are in them. ``graph`` is the lattice of the last level's nodes.
+    """
+    levels = hierarchy.levels
+    wanted = parameters.route_share * float(levels[-1].anchors.sum())
+    layers: list[Layer] = []
+    nodes = np.arange(len(levels[-1].items))
+    for number in range(len(levels) - 1, -1, -1):
+        level = levels[number]
+        evidence = trusted(products(level.centres[nodes], psi), level.gates[nodes])
+        gates, scores = None, evidence
+        if number == len(levels) - 1:
+            gates = _flow(hierarchy, graph, nodes, evidence, parameters)
+            peak = gates.max(initial=0.0)
+            if parameters.route_flow and peak > 0.0:
+                scores = scaled(evidence, parameters) + parameters.route_flow * gates / peak
+        best = nodes[order(scores, nodes)]
+        best = best[level.anchors[best] > 0]
+        chosen = best[: _enough(level, best, wanted, number, parameters)]
+        layers.append(Layer(number, nodes, evidence, gates, scores, chosen))
+        if number:
+            under = np.zeros(len(level.items), np.bool_)
+            under[chosen] = True
+            nodes = np.flatnonzero(under[levels[number - 1].parents])
+    return tuple(layers)
+
+
+def _flow(
+    hierarchy: Hierarchy, graph: Csr, nodes: Nodes, evidence: Float64, parameters: Parameters
+) -> Float64:
+    sources = source_rows(evidence, nodes, parameters)
+    weights = source_weights(scaled(evidence, parameters), sources)[sources]
+    return flow(hierarchy.inverse, graph, nodes[sources], weights, parameters.screening)
+
+
+def _enough(
+    level: Level, best: Sequence[int] | Nodes, wanted: float, number: int, parameters: Parameters
+) -> int:
+    # How many of the best nodes have as many anchors and shards under them as are wanted.
+    anchors = np.cumsum(level.anchors[best])
+    factor = _WIDER if number else 1
+    few = parameters.route_shards * factor
+    shards = np.arange(1, len(anchors) + 1) if number == 0 else np.cumsum(level.items[best])
+    enough = (anchors >= factor * wanted) & (shards >= few)
+    return int(np.argmax(enough)) + 1 if enough.any() else len(anchors)

@@ -1,0 +1,146 @@
+"""Upkeep of the summary nodes' lattice, and of the inverse by which it is solved.
+
+With degrees d and σ = √d the system is B x = σs, h = γσx, where B = (1 + γ)D − A, and B_ii = γ,
+σ_i = 1 for a node without edges. A change of the graph that touches the nodes T changes B in the
+rows and columns T alone, so by the identity of Woodbury (1950)
+
+    B⁻¹ = G − G_:T K G_T:  with  G = B₀⁻¹,  K = (I + ΔB_TT G_TT)⁻¹ ΔB_TT.
+
+ΔB is always taken against the base B₀, hence errors do not add up however many changes there
+were; the spectrum of L is in [0, 2], so B is well conditioned once scaled by σ.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+
+from oscillink_store.kernels.knn_upkeep import research
+from oscillink_store.lattice.graph import Csr
+from oscillink_store.lattice.levels import KNN, Inverse, NearNodes, base_rows
+from oscillink_store.model import Parameters
+
+__all__ = ["corrected", "inverted", "near_nodes"]
+
+_FOLD_LEAST, _FOLD_SHARE = 64, 0.125
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Nodes = npt.NDArray[np.int64]
+
+
+def near_nodes(
+    vectors: Float32,
+    parameters: Parameters,
+    known: NearNodes | None = None,
+    changed: Nodes | None = None,
+) -> NearNodes:
+    """Find the nearest others of every node, ``vectors`` (C, D) being unit rows or zero.
+
+    With the lists ``known`` of before and the nodes whose vectors ``changed`` since, new nodes
+    at the end among them, only lists that this can have changed are looked for anew.
+    """  # fmt: skip
+    count, k = len(vectors), parameters.knn_neighbors
+    nodes = np.full((count, k), -1, np.int32)
+    cosine = np.full((count, k), -np.inf, np.float32)
+    renewed = np.arange(count)
+    if known is not None and changed is not None and known.nodes.shape[1] == k:
+        old = len(known.nodes)
+        nodes[:old], cosine[:old] = known
+        moved = np.zeros(count, np.bool_)
+        moved[changed] = True
+        moved[old:] = True
+        listed = (known.nodes >= 0) & moved[known.nodes]
+        moved_now = np.flatnonzero(moved)
+        stale = moved.copy()
+        stale[:old] |= listed.any(axis=1)
+        if len(moved_now):
+            # products of another routine differ in the last bits: rather search once too often
+            best = (vectors[:old] @ vectors[moved_now].T).max(axis=1)
+            stale[:old] |= best >= known.cosine[:, -1] - 1e-5
+        renewed = np.flatnonzero(stale)
+    if len(renewed):
+        found, values = research(renewed, [(0, np.ascontiguousarray(vectors))], None, k)
+        nodes[renewed, : found.shape[1]], cosine[renewed, : found.shape[1]] = found, values
+    return NearNodes(nodes, cosine)
+
+
+def inverted(graph: Csr, screening: float) -> Inverse:
+    """B⁻¹ of a graph, without corrections."""
+    count = len(graph.indptr) - 1
+    every = np.arange(count)
+    factor = cho_factor(_system(graph, every, screening), lower=True, overwrite_a=True)
+    base = cho_solve(factor, np.eye(count), overwrite_b=True)
+    return Inverse(
+        np.ascontiguousarray(base), graph.indptr, graph.indices,
+        graph.weights.astype(np.float64), np.empty(0, np.int64), np.empty((0, 0)),
+    )  # fmt: skip
+
+
+def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
+    """The inverse for another graph, whose nodes are those of the base and maybe more behind.
+
+    So many changes that correcting costs more than it saves are folded into a new base.
+    """
+    count, known = len(graph.indptr) - 1, len(inverse.base)
+    if count < known:
+        return inverted(graph, screening)
+    old = _base_graph(inverse, count)
+    touched = _differing(old, graph)
+    if len(touched) > max(_FOLD_LEAST, _FOLD_SHARE * count):
+        return inverted(graph, screening)
+    delta = _system(graph, touched, screening) - _system(old, touched, screening)
+    within = base_rows(inverse, touched, count, screening)[:, touched]
+    kernel: Float64 = np.linalg.solve(np.eye(len(touched)) + delta @ within, delta).astype(
+        np.float64
+    )
+    return inverse._replace(touched=touched, kernel=kernel)
+
+
+def _system(graph: Csr, nodes: Nodes, screening: float) -> Float64:
+    # B in some rows and columns.
+    place = np.full(len(graph.indptr) - 1, -1, np.int64)
+    place[nodes] = np.arange(len(nodes))
+    counts = graph.indptr[nodes + 1] - graph.indptr[nodes]
+    rows = np.repeat(np.arange(len(nodes)), counts)
+    starts = np.repeat(graph.indptr[nodes] - np.cumsum(counts) + counts, counts)
+    entries = starts + np.arange(len(rows))
+    columns = place[graph.indices[entries]]
+    weights = graph.weights[entries].astype(np.float64)
+    degrees = np.bincount(rows, weights, len(nodes))
+    system = np.zeros((len(nodes), len(nodes)))
+    inside = columns >= 0
+    system[rows[inside], columns[inside]] = -weights[inside]
+    diagonal = np.where(degrees > 0.0, (1.0 + screening) * degrees, screening)
+    system[np.arange(len(nodes)), np.arange(len(nodes))] += diagonal
+    return system
+
+
+def _base_graph(inverse: Inverse, count: int) -> Csr:
+    more = np.full(count + 1 - len(inverse.indptr), inverse.indptr[-1])
+    return Csr(
+        np.concatenate([inverse.indptr, more]), inverse.indices,
+        inverse.weights.astype(np.float32), np.full(len(inverse.indices), KNN, np.uint8),
+    )  # fmt: skip
+
+
+def _differing(old: Csr, new: Csr) -> Nodes:
+    # The nodes whose rows are not the same in both graphs.
+    count = len(new.indptr) - 1
+    keys, values = [], []
+    for graph in (old, new):
+        rows = np.repeat(np.arange(count), np.diff(graph.indptr))
+        keys.append(rows * count + graph.indices)
+        values.append(graph.weights)
+    places = np.searchsorted(keys[1], keys[0])
+    same = np.zeros(len(keys[0]), np.bool_)
+    there = places < len(keys[1])
+    same[there] = (keys[1][places[there]] == keys[0][there]) & (
+        values[1][places[there]] == values[0][there]
+    )
+    kept = np.zeros(len(keys[1]), np.bool_)
+    kept[places[same]] = True
+    differing = np.concatenate([keys[0][~same], keys[1][~kept]]) // max(count, 1)
+    return np.unique(differing)
