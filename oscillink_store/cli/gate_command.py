@@ -34,21 +34,33 @@ def gate(
             "and gate.",
         ),
     ] = None,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shard", metavar="NODE", help="A shard or another summary node; may be repeated."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how far anchors are to be trusted, in one commit.
 
     What speaks for an anchor, and what flows through it to others, counts by its gate: 1 is
-    full trust, which all have at first, 0 is none.
+    full trust, which all have at first, 0 is none. The gate of a summary node counts for all
+    anchors below it, besides their own.
     """
     if (value is None) == (file is None):
         raise typer.BadParameter("pass either VALUE, one for all, or --from with one for each")
-    if file is not None and (ids or where is not None):
-        raise typer.BadParameter("--from names the anchors itself: leave out --id and --where")
-    if file is None and bool(ids) == (where is not None):
-        raise typer.BadParameter("choose the anchors, either with --where or with --id")
+    chosen = sum((bool(ids), where is not None, bool(shards)))
+    if file is not None and chosen:
+        raise typer.BadParameter(
+            "--from names the anchors itself: leave out --id, --where and --shard"
+        )
+    if file is None and chosen != 1:
+        raise typer.BadParameter("choose the anchors with one of --where, --id and --shard")
     with open_existing(store) as opened:
-        report = opened.set_gates(value if file is None else file, ids=ids or None, where=where)
+        report = opened.set_gates(
+            value if file is None else file, ids=ids or None, where=where, shards=shards or None
+        )
     if as_json:
         print_json({"store": str(store), **report_document(report)})
     else:

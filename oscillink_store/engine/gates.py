@@ -19,6 +19,7 @@ from oscillink_store.engine.batch import writing
 from oscillink_store.engine.gate_overlay import GATES, NO_GATES
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.rows import columns_of, refused
+from oscillink_store.engine.shards import shard_gates
 from oscillink_store.engine.snapshot import ANCHORS, Snapshot
 from oscillink_store.engine.sources import open_source
 from oscillink_store.errors import InputError, QueryError
@@ -33,7 +34,7 @@ from oscillink_store.storage.segments import Segments
 from oscillink_store.storage.tables import TableChange
 from oscillink_store.storage.wal import Ledger
 
-__all__ = ["Gating", "checked_gating", "set_gates"]
+__all__ = ["Gating", "checked_gate", "checked_gating", "set_gates"]
 
 Slots = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
@@ -77,7 +78,7 @@ def set_gates(
         slots, gates = slots[changed], gates[changed]
         receipts: list[Receipt] = []
         manifest = writer.commit(
-            [_change(snapshot, slots, gates)],
+            _changes(snapshot, slots, gates),
             lambda manifest: receipts.append(
                 ledger.record(_content(manifest, snapshot, slots, gates, gating.where))
             ),
@@ -90,14 +91,19 @@ def set_gates(
     )
 
 
-def _change(snapshot: Snapshot, slots: Slots, gates: Values) -> Change:
+def _changes(snapshot: Snapshot, slots: Slots, gates: Values) -> list[Change]:
+    beside = shard_gates(snapshot, slots, gates)
     overlay = (snapshot.gate_overlay or NO_GATES).under(slots, gates)
     column = pa.table({"_rowid": snapshot.row_ids(slots), "gate": gates})
-    return Change(
+    change = Change(
         tables={ANCHORS: TableChange(updated=column)},
         segments=Segments(arrays={GATES: overlay._asdict()}),
         manifest={"features": {**snapshot.manifest.features, GATES: True}},
     )
+    if beside is None:
+        return [change]
+    beside.manifest["features"] |= change.manifest["features"]
+    return [change, beside.finished()]
 
 
 def _content(
@@ -125,19 +131,24 @@ def checked_gating(given: Any, ids: Any, where: str | Filter | None) -> Gating:
     """
     alike = isinstance(given, Real)
     if alike and (ids is None) == (where is None):
-        raise QueryError("set_gates: pass either ids or where, whose anchors get the gate")
+        raise QueryError("set_gates: pass one of ids, where and shards, to say what gets the gate")
     if not alike and (ids is not None or where is not None):
         raise QueryError("set_gates: ids and where go with one gate for all of them, a number")
     if alike:
-        gate = np.array([_checked(given, "the gate")], np.float32)
+        gate = np.array([checked_gate(given)], np.float32)
         return Gating(gates=gate, ids=None if ids is None else checked_ids(ids), where=where)
     if isinstance(given, Mapping):
-        gates = [_checked(gate, f"the gate of {name!r:.80}") for name, gate in given.items()]
+        gates = [checked_gate(gate, f"the gate of {name!r:.80}") for name, gate in given.items()]
         return Gating(gates=np.array(gates, np.float32), ids=checked_ids(list(given)))
     return _read(given)
 
 
-def _checked(gate: Any, which: str) -> float:
+def checked_gate(gate: Any, which: str = "the gate") -> float:
+    """A gate as a number from 0 to 1.
+
+    Raises:
+        InputError: it is none; ``which`` names it.
+    """
     # not NaN either, which is neither above nor below
     if isinstance(gate, bool) or not isinstance(gate, Real) or not 0.0 <= float(gate) <= 1.0:
         raise InputError(f"{which} is {gate!r:.80}: give a number from 0 to 1", field="gate")

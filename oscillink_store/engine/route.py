@@ -71,9 +71,12 @@ def _shards(
     ends = own[settled.pairs.astype(np.int64)]
     forms = settled.forms[2]
     cross = ends[:, 0] != ends[:, 1]
-    places = {pair: at for at, pair in enumerate(map(tuple, settled.pairs.tolist()))}
     null = np.zeros(len(forms), np.bool_)
-    null[[places[i, j] for i, j, _ in settled.null_points]] = True
+    if points := settled.null_points:
+        # both ends in one number, by which the edges are sorted
+        both = (len(own), 1)
+        sought = np.array([point[:2] for point in points]) @ both
+        null[np.searchsorted(settled.pairs.astype(np.int64) @ both, sought)] = True
     entries = []
     for shard in np.unique(own).tolist():
         mine = own == shard

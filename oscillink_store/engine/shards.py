@@ -21,6 +21,7 @@ from oscillink_store.engine.sharded import (
     summaries_name,
 )
 from oscillink_store.engine.snapshot import SUMMARIES, Snapshot
+from oscillink_store.errors import InputError
 from oscillink_store.kernels.dense import gather
 from oscillink_store.lattice.corpus import Change
 from oscillink_store.lattice.graph import TypedGraph
@@ -30,7 +31,15 @@ from oscillink_store.lattice.upkeep import Terms
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.storage.tables import TableChange
 
-__all__ = ["Coming", "keep_shards", "plan_shards", "refreshed", "shard_batch", "summaries_schema"]
+__all__ = [
+    "Coming",
+    "keep_shards",
+    "plan_shards",
+    "refreshed",
+    "shard_batch",
+    "shard_gates",
+    "summaries_schema",
+]
 
 Slots = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -77,6 +86,29 @@ class Coming(NamedTuple):
     shaken: Slots
     values: list[Any] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        *,
+        came: Slots | None = None,
+        shaken: Slots | None = None,
+        gates: npt.NDArray[np.float32] | None = None,
+    ) -> Coming:
+        """The anchors of a generation, which stay, with other gates (S,) where there are any."""
+        none, shard = np.empty(0, np.int64), snapshot.fields.shard
+        came = none if came is None else came
+        trust = snapshot.gates if gates is None else gates
+        return cls(
+            below=Anchors(snapshot.lattice, snapshot.vectors, lambda slots: trust[slots]),
+            firsts=[part.first for part in snapshot.parts],
+            present=snapshot.alive_mask() == 1,
+            came=came,
+            gone=none,
+            shaken=none if shaken is None else shaken,
+            values=None if shard is None else snapshot.values(shard, came),
+        )
+
 
 def _is_due(snapshot: Snapshot, anchors: int, fields: Fields, parameters: Parameters) -> bool:
     """Whether a store of so many anchors is divided into shards."""
@@ -93,20 +125,28 @@ def plan_shards(
     parameters: Parameters,
     *,
     thorough: bool = False,
+    before: Grouped | None = None,
 ) -> None:
     """Divide the store, or keep its shards and summary nodes up with a change of the anchors.
 
-    Where the store is divided anew, ``coming`` must bring all anchors.
+    Where the store is divided anew, ``coming`` must bring all anchors. What there was is that of
+    the generation unless ``before`` tells otherwise.
     """  # fmt: skip
     known = snapshot.sharded
     if known is not None and known.by != fields.shard:
+        if known.held is not None:
+            raise InputError(
+                "fields: shard is another column than the store is divided by, and summary nodes "
+                "have gates, which would be lost: set those to 1 first",
+                field="shard",
+            )
         known = None
     names, codes = list(known.names) if known is not None else [], None
     if coming.values is not None:
         codes = np.full(len(coming.present), -1, np.int32)
         codes[coming.came] = _coded(names, coming.values)
     found = updated(
-        None if known is None else known.grouped(),
+        None if known is None else before or known.grouped(),
         coming.below,
         Shift(coming.present, coming.came, coming.gone, coming.shaken, codes, len(names)),
         generation=snapshot.generation + 1,
@@ -236,6 +276,17 @@ def keep_shards(draft: Draft, snapshot: Snapshot, kept: npt.NDArray[np.bool_]) -
     draft.tables[SUMMARIES] = TableChange(rows=rows, overwrite=True)
 
 
+def shard_gates(snapshot: Snapshot, slots: Slots, gates: npt.NDArray[np.float32]) -> Draft | None:
+    """What other ``gates`` (n,) at ``slots`` (n,) make of summary nodes; None without shards."""
+    if snapshot.sharded is None:
+        return None
+    draft, every = Draft(), snapshot.gates.copy()
+    every[slots] = gates
+    coming = Coming.of(snapshot, shaken=slots, gates=every)
+    plan_shards(draft, snapshot, coming, snapshot.fields, snapshot.parameters)
+    return draft
+
+
 def refreshed(snapshot: Snapshot) -> Draft | None:
     """Shards for a store that should have them, and summary nodes that have not been settled since.
 
@@ -247,17 +298,7 @@ def refreshed(snapshot: Snapshot) -> Draft | None:
         return None
     if sharded is not None and not stale(sharded.hierarchy):
         return None
-    slots, none = snapshot.alive_slots, np.empty(0, np.int64)
-    anew = sharded is None
-    coming = Coming(
-        below=Anchors(snapshot.lattice, snapshot.vectors, lambda rows: snapshot.gates[rows]),
-        firsts=[part.first for part in snapshot.parts],
-        present=snapshot.alive_mask() == 1,
-        came=slots if anew else none,
-        gone=none,
-        shaken=none,
-        values=snapshot.values(fields.shard, slots if anew else none) if fields.shard else None,
-    )
+    coming = Coming.of(snapshot, came=snapshot.alive_slots if sharded is None else None)
     draft = Draft()
     plan_shards(draft, snapshot, coming, fields, parameters, thorough=True)
     return draft

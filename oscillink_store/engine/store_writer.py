@@ -247,6 +247,7 @@ class StoreWriter(Reader):
         *,
         ids: str | Sequence[str] | None = None,
         where: str | Filter | None = None,
+        shards: str | Sequence[str] | None = None,
     ) -> GateReport:
         """Say how far anchors are to be trusted, from 0 to 1; one commit, all of it or nothing.
 
@@ -254,23 +255,36 @@ class StoreWriter(Reader):
         but the gates is written, however many they are.
 
         Args:
-            gates: One gate for the anchors chosen by ``ids`` or ``where``; or a gate for each id,
+            gates: One gate for what ``ids``, ``where`` or ``shards`` choose; or a gate for each id,
                 as a mapping or as a source with the columns ``id`` and ``gate``: a path, an Arrow
                 table, a DuckDB relation, a DataFrame or an iterable of dicts.
             ids: The anchors that get the one gate.
             where: A filter or SQL predicate that chooses them.
+            shards: Summary nodes, by their ids in :meth:`summaries`: of all that is below a node
+                the gate is multiplied with the node's, now and whatever comes to it.
 
         What is set stays until it is set again, the anchor goes, or other content of it is
         ingested with a gate of its own.
 
         Raises:
             InputError: a gate is no number from 0 to 1, an id has two, or a source cannot be read.
-            MissingError: an id is not in the store; no gate is changed then.
+            MissingError: an id or a shard is not in the store; no gate is changed then.
             QueryError: the arguments do not go together, or cannot be used.
             LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
         """
-        from oscillink_store.engine.gates import checked_gating, set_gates
+        from oscillink_store.engine.gates import checked_gate, checked_gating, set_gates
+        from oscillink_store.engine.node_gates import set_node_gates
 
+        if shards is not None:
+            if ids is not None or where is not None:
+                raise QueryError("set_gates: pass one of ids, where and shards")
+            names = checked_ids(shards, "shards", "the ids of summary nodes")
+            gate = checked_gate(gates)
+            with self._writing("set_gates"):
+                return set_node_gates(
+                    self.path, names, gate, ledger=self.ledger, live=self._live,
+                    lock_timeout=self._lock_timeout,
+                )  # fmt: skip
         gating = checked_gating(gates, ids, where)
         with self._writing("set_gates"):
             return set_gates(

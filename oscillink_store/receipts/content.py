@@ -187,14 +187,17 @@ def gates_content(
     gates: str,
     anchors: int,
     manifest: str,
+    nodes: bool = False,
 ) -> dict[str, Any]:
     """Put together the content of the receipt of a change of trust gates.
 
     ``where`` is the digest of the predicate that chose the anchors, if one did, ``count`` how
     many got another gate, ``gates`` the digest of their [id, gate] pairs, sorted, ``anchors``
     how many the store holds, and ``manifest`` the SHA-256 of the new generation's manifest.
+    With ``nodes`` these are the gates of summary nodes, by their names.
     """
     return {
+        **({"nodes": True} if nodes else {}),
         "kind": "gates",
         "generation": generation,
         "parent": parent,

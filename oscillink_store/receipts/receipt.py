@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from oscillink_store.errors import FormatError, InputError, IntegrityError
 from oscillink_store.receipts.canonical import Json, canonical, parse, plain
+from oscillink_store.receipts.layers import layers_problem
 from oscillink_store.receipts.layout import (
     FEATURES,
     MEMBERS,
@@ -110,6 +111,8 @@ class Receipt:
             )
         if whole != self.hash:
             raise IntegrityError(f"{self._place()} was edited: its members do not give its hash")
+        if problem := layers_problem(content):
+            raise IntegrityError(f"{self._place()} contradicts itself: {problem}")
         if "state_sig" in content and content["state_sig"] != state_signature(content):
             raise IntegrityError(
                 f"{self._place()} contradicts itself: its state does not give its signature"

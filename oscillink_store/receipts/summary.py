@@ -41,6 +41,9 @@ def _search(receipt: Receipt) -> Iterator[str]:
         f"fifth {_figure(content.get('fifth_evidence'))}, "
         f"best cosine {_figure(content.get('best_cosine'))}"
     )
+    if route := (content.get("layers") or {}).get("route"):
+        looked = route["visited"] + route["walked"]
+        yield f"  route       {looked:,} of {route['anchors']:,} anchors looked at{_went(route)}"
     terms = _flat(content.get("terms") or content.get("energy") or {})
     parts = ", ".join(f"{name} {_figure(value)}" for name, value in terms.items() if value)
     yield f"  ΔH          {_figure(receipt.delta_h)}" + (f" ({parts})" if parts else "")
@@ -56,6 +59,14 @@ def _search(receipt: Receipt) -> Iterator[str]:
             f"  doubts      {content.get('null_point_count') or 0} null points, contested: "
             f"{', '.join(contested) or 'none'}"
         )
+
+
+def _went(route: Mapping[str, Any]) -> str:
+    levels = route.get("levels")
+    if not levels:
+        return ""
+    shards = levels[-1]
+    return f", in {shards['chosen_count']} of {shards['nodes']} shards and next to them"
 
 
 def _ingest(receipt: Receipt) -> Iterator[str]:
