@@ -103,6 +103,9 @@ def ingest(
         list[str] | None,
         _column("facet", "Rows with the one value that a question names rise; may be repeated."),
     ] = None,
+    shard: Annotated[
+        str | None, _column("shard", "What divides the store into shards, such as a tenant.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Add rows to a store: in one commit, all of them or none, or batch by batch with --job.
@@ -115,6 +118,7 @@ def ingest(
         "id": id_, "text": text, "title": title, "vector": vector,
         "sequence": tuple(sequence) if sequence else None, "position": position,
         "links": links, "gate": gate, "payload": payload, "facets": tuple(facet) if facet else None,
+        "shard": shard,
     }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
     if job is None:

@@ -39,6 +39,14 @@ def search(
     where: Where = None,
     vector: Vector = None,
     label: Annotated[str | None, typer.Option(help="A note to keep in the receipt.")] = None,
+    route: Annotated[
+        bool | None,
+        typer.Option(
+            "--route/--no-route",
+            help="Look for vectors in the best shards alone, or in all. [dim]\\[where there are "
+            "shards][/dim]",
+        ),
+    ] = None,
     embedder: EmbedderName = None,
     receipt: Annotated[bool, typer.Option("--receipt", help="Show the whole receipt.")] = False,
     minimal: Annotated[
@@ -52,7 +60,7 @@ def search(
     payload: Payload = "minimal" if minimal else "extended"
     with open_existing(store, read_only=read_only, embedder=embedder, payload=payload) as opened:
         say_words_only(opened, psi)
-        result = opened.search(question, vector=psi, k=k, where=where, label=label)
+        result = opened.search(question, vector=psi, k=k, where=where, label=label, route=route)
     if as_json:
         print_json(_document(question, where, result, whole_receipt=receipt))
     else:
