@@ -23,6 +23,9 @@ def maintain(
             "whole one; what came after it is lost.",
         ),
     ] = False,
+    divide: Annotated[
+        bool, typer.Option("--divide", help="Divide the store into shards, whatever its size.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fold, merge and compact what many batches left behind, and remove what nobody needs.
@@ -30,7 +33,7 @@ def maintain(
     The content stays the same. Searches go on meanwhile; stopping it does no harm.
     """
     with open_existing(store) as opened, bars() as progress:
-        report = opened.maintain(repair=repair, progress=progress)
+        report = opened.maintain(repair=repair, divide=divide, progress=progress)
     if as_json:
         print_json({"store": str(store), **asdict(report)})
         return

@@ -34,6 +34,7 @@ def maintain(
     live: Live,
     lock_timeout: float,
     repair: bool,
+    divide: bool,
     progress: Progress | None,
 ) -> MaintenanceReport:
     """Tidy a store up; see :meth:`oscillink_store.engine.store.Store.maintain`."""
@@ -55,7 +56,7 @@ def maintain(
             changes += [compact(before)] if loose else []
             report("commit", 0, None)
             writer.commit(changes)
-        if (draft := refreshed(writer.snapshot)) is not None:
+        if (draft := refreshed(writer.snapshot, divide=divide)) is not None:
             report("summaries", 0, None)
             writer.commit([draft.finished()])
         while writer.fold():

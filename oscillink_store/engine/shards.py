@@ -287,14 +287,15 @@ def shard_gates(snapshot: Snapshot, slots: Slots, gates: npt.NDArray[np.float32]
     return draft
 
 
-def refreshed(snapshot: Snapshot) -> Draft | None:
+def refreshed(snapshot: Snapshot, *, divide: bool = False) -> Draft | None:
     """Shards for a store that should have them, and summary nodes that have not been settled since.
 
-    None when there is nothing to do.
+    With ``divide`` a store should have them whatever its size. None when there is nothing to do.
     """
     fields, parameters = snapshot.fields, snapshot.parameters
     sharded = snapshot.sharded
-    if not _is_due(snapshot, len(snapshot), fields, parameters):
+    due = divide and len(snapshot) > 0
+    if not due and not _is_due(snapshot, len(snapshot), fields, parameters):
         return None
     if sharded is not None and not stale(sharded.hierarchy):
         return None

@@ -296,9 +296,9 @@ class StoreWriter(Reader):
             )
 
     def maintain(
-        self, *, repair: bool = False, progress: Progress | None = None
+        self, *, repair: bool = False, divide: bool = False, progress: Progress | None = None
     ) -> MaintenanceReport:
-        """Tidy up: fold corrections, merge parts and fragments, drop what nobody needs.
+        """Tidy up: fold corrections, merge parts, settle summary nodes, drop what nobody needs.
 
         The content stays the same. Safe to interrupt. Readers go on meanwhile, and those of
         pinned generations keep them.
@@ -306,6 +306,8 @@ class StoreWriter(Reader):
         Args:
             repair: First make the newest whole generation live, when files of the live one
                 are damaged. What was committed after it is lost.
+            divide: Divide the store into shards even if it is smaller than ``shards_from`` of its
+                parameters.
             progress: Called with (stage, done, total or None).
 
         Raises:
@@ -320,6 +322,7 @@ class StoreWriter(Reader):
                 live=self._live,
                 lock_timeout=self._lock_timeout,
                 repair=repair,
+                divide=divide,
                 progress=progress,
             )
 
