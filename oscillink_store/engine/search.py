@@ -127,7 +127,7 @@ def _gather(snapshot: Snapshot, query: Query, executor: Executor) -> _Found:
         count = 0 if query.only is not None else query.dense_count
         routed = None
         if query.route and snapshot.sharded is not None:
-            routed = route(snapshot, snapshot.sharded, query.vector, parameters)
+            routed = route(snapshot, snapshot.sharded, query.vector, count, parameters)
         dense = dense_matches(snapshot, query.vector, count, allowed, routed)
     matches, named = None, np.empty(0, np.int64)
     if query.words is not None and pending is not None:

@@ -21,7 +21,7 @@ from oscillink_store.kernels.knn import helper
 from oscillink_store.lattice.graph import TypedGraph
 from oscillink_store.lattice.grouping import Grouping, Take, by_value, grouped, most, nearest
 from oscillink_store.lattice.levels import Grouped, Hierarchy, Level, node_graph
-from oscillink_store.lattice.summary import Items, Summary, summarize
+from oscillink_store.lattice.summary import Items, Summary, sampled, summarize
 from oscillink_store.lattice.superlattice import corrected, inverted, near_nodes
 from oscillink_store.model import Parameters
 
@@ -337,7 +337,7 @@ def _settled(
     def work(some: Sequence[int]) -> list[Summary]:
         found = []
         for group in some:
-            rows = pieces[group]
+            rows = sampled(pieces[group])
             items = Items(rows, below.take(rows), below.gates(rows), below.graph)
             found.append(summarize(items, parameters))
         return found

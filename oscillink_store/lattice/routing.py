@@ -58,15 +58,15 @@ class Routed:
 
 
 def descend(
-    hierarchy: Hierarchy, graph: Csr, psi: Float32, parameters: Parameters
+    hierarchy: Hierarchy, graph: Csr, psi: Float32, least: int, parameters: Parameters
 ) -> tuple[Layer, ...]:
     """Choose shards for ψ (D,), from the last level down; the shards' layer comes last.
 
     At least ``route_shards`` shards that have anchors, and more until ``route_share`` of the
-    anchors are in them. ``graph`` is the lattice of the last level's nodes.
+    anchors, and ``least`` of them, are in these. ``graph`` is the lattice of the last level's nodes.
     """
     levels = hierarchy.levels
-    wanted = parameters.route_share * float(levels[-1].anchors.sum())
+    wanted = max(parameters.route_share * float(levels[-1].anchors.sum()), float(least))
     layers: list[Layer] = []
     nodes = np.arange(len(levels[-1].items))
     for number in range(len(levels) - 1, -1, -1):

@@ -18,10 +18,9 @@ from oscillink_store.lattice.grouping import centre_of
 from oscillink_store.lattice.settle import settle
 from oscillink_store.model import Parameters
 
-__all__ = ["Items", "Summary", "summarize"]
+__all__ = ["Items", "Summary", "sampled", "summarize"]
 
 _MOST = 4096
-"""Of a larger group as many rows, evenly spread, are settled."""
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -54,6 +53,11 @@ class Summary(NamedTuple):
     delta_h: float
 
 
+def sampled(rows: Rows) -> Rows:
+    """The rows of a group that are settled: all, or of very many some that are evenly spread."""
+    return rows[spread(len(rows), _MOST)]
+
+
 def summarize(items: Items, parameters: Parameters) -> Summary:
     """Settle a group and take its core: the half that is most coherent, ties included.
 
@@ -61,9 +65,6 @@ def summarize(items: Items, parameters: Parameters) -> Summary:
     not trusted at all, unweighed.
     """
     rows, vectors, gates, graph = items
-    if len(rows) > _MOST:
-        some = spread(len(rows), _MOST)
-        rows, vectors, gates = rows[some], vectors[some], gates[some]
     if len(rows) == 0:
         return Summary(np.zeros(vectors.shape[1], np.float32), 0.0, 0, 0, 0.0)
     entries: Entries = graph.entries(rows)
