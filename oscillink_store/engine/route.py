@@ -21,7 +21,7 @@ from oscillink_store.model import Parameters
 __all__ = ["layers_of", "route"]
 
 _MOST_NULL_POINTS, _MOST_NODES = 16, 64
-_PER_CANDIDATE = 16  # anchors to choose from
+_PER_CANDIDATE = 4  # anchors to choose from
 
 Float32 = npt.NDArray[np.float32]
 

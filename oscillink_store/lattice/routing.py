@@ -63,7 +63,7 @@ def descend(
     """Choose shards for ψ (D,), from the last level down; the shards' layer comes last.
 
     At least ``route_shards`` shards that have anchors, and more until ``route_share`` of the
-    anchors, and ``least`` of them, are in these. ``graph`` is the lattice of the last level's nodes.
+    anchors, and ``least`` of them, are in these. ``graph`` is the last level's lattice.
     """
     levels = hierarchy.levels
     wanted = max(parameters.route_share * float(levels[-1].anchors.sum()), float(least))
