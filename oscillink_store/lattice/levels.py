@@ -8,7 +8,7 @@ since; see :mod:`oscillink_store.lattice.superlattice`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ __all__ = [
     "base_rows",
     "flow",
     "node_graph",
+    "scales",
 ]
 
 KNN = RELATIONS.index("knn")
@@ -49,10 +50,11 @@ class NearNodes(NamedTuple):
 
 
 class Inverse(NamedTuple):
-    """B₀⁻¹ (C₀, C₀) of a base graph, and what has to be corrected since.
+    """G = (L₀ + γI)⁻¹ (C₀, C₀) of a base graph, and what has to be corrected since.
 
     ``indptr``, ``indices`` and ``weights`` are the base graph A₀; ``touched`` (t,) are the nodes
-    T and ``kernel`` (t, t) is K. Nodes beyond C₀ had no edges in the base.
+    T and ``kernel`` (t, t) is K. Nodes beyond C₀ had no edges in the base. What these mean is
+    told in :mod:`oscillink_store.lattice.superlattice`.
     """
 
     base: Float64
@@ -147,33 +149,30 @@ def flow(
 
     Solves (L + γI)h = γs; elementwise in a fixed order, hence the same bits on every machine.
     """  # fmt: skip
-    count = len(graph.indptr) - 1
-    sigma = _sigma(graph)
-    x = np.zeros(count)
+    count, known = len(graph.indptr) - 1, len(inverse.base)
+    grown = scales(graph.indptr, graph.weights)
+    grown[:known] /= scales(inverse.indptr, inverse.weights)
+    y = np.zeros(count)
     rows = base_rows(inverse, sources, count, screening)
-    for row, weight in zip(rows, sigma[sources] * weights, strict=True):
-        x += weight * row
+    for row, weight in zip(rows, grown[sources] * weights, strict=True):
+        y += weight * row
     if len(inverse.touched):
-        at = x[inverse.touched].copy()
-        inner = (inverse.kernel * at[None, :]).sum(axis=1)
+        inner = (inverse.kernel * y[inverse.touched][None, :]).sum(axis=1)
         for row, value in zip(
             base_rows(inverse, inverse.touched, count, screening), inner, strict=True
         ):
-            x -= value * row
-    gates: Float64 = np.maximum(screening * sigma * x, 0.0)
+            y -= value * row
+    gates: Float64 = np.maximum(screening * grown * y, 0.0)
     return gates
 
 
-def _sigma(graph: Csr) -> Float64:
-    degrees = _degrees(graph)
-    return np.where(degrees > 0.0, np.sqrt(degrees), 1.0)
-
-
-def _degrees(graph: Csr) -> Float64:
-    sums = np.concatenate([[0.0], np.cumsum(graph.weights.astype(np.float64))])
-    starts, ends = graph.indptr[:-1], graph.indptr[1:]
-    degrees: Float64 = np.where(ends > starts, sums[ends] - sums[starts], 0.0)
-    return degrees
+def scales(indptr: Rows, weights: npt.NDArray[np.floating[Any]]) -> Float64:
+    """σ = √d of every node of a graph, (C,), 1 for a node without edges."""
+    count = len(indptr) - 1
+    degrees = np.bincount(
+        np.repeat(np.arange(count), np.diff(indptr)), weights.astype(np.float64), count
+    )
+    return np.sqrt(np.where(degrees > 0.0, degrees, 1.0))
 
 
 def base_rows(inverse: Inverse, nodes: Nodes, count: int, screening: float) -> Float64:

@@ -1,13 +1,18 @@
 """Upkeep of the summary nodes' lattice, and of the inverse by which it is solved.
 
-With degrees d and σ = √d the system is B x = σs, h = γσx, where B = (1 + γ)D − A, and B_ii = γ,
-σ_i = 1 for a node without edges. A change of the graph that touches the nodes T changes B in the
-rows and columns T alone, so by the identity of Woodbury (1950)
+With degrees d and σ = √d, 1 for a node without edges, h = (σ/σ₀)γy where
+
+    B y = (σ/σ₀)s,  B = ((1 + γ)D − A)/σ₀σ₀ᵀ,  B_ii = γ for a node without edges,
+
+whatever the scales σ₀. With those of a base graph B is B₀ = L₀ + γI for that graph itself, and a
+change of the graph that touches the nodes T changes B in the rows and columns T alone, so by the
+identity of Woodbury (1950)
 
     B⁻¹ = G − G_:T K G_T:  with  G = B₀⁻¹,  K = (I + ΔB_TT G_TT)⁻¹ ΔB_TT.
 
-ΔB is always taken against the base B₀, hence errors do not add up however many changes there
-were; the spectrum of L is in [0, 2], so B is well conditioned once scaled by σ.
+ΔB is always taken against the base, hence errors do not add up however many changes there were.
+The spectrum of L is in [0, 2], so both ends are well conditioned as long as no degree is very far
+from what it was; where one is, there is a new base.
 """
 
 from __future__ import annotations
@@ -18,12 +23,13 @@ from scipy.linalg import cho_factor, cho_solve
 
 from oscillink_store.kernels.knn_upkeep import research
 from oscillink_store.lattice.graph import Csr
-from oscillink_store.lattice.levels import KNN, Inverse, NearNodes, base_rows
+from oscillink_store.lattice.levels import KNN, Inverse, NearNodes, base_rows, scales
 from oscillink_store.model import Parameters
 
 __all__ = ["corrected", "inverted", "near_nodes"]
 
 _FOLD_LEAST, _FOLD_SHARE = 64, 0.125
+_FAR = 1024.0  # times what a diagonal entry of B was, or a part of it
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -68,10 +74,11 @@ def near_nodes(
 
 
 def inverted(graph: Csr, screening: float) -> Inverse:
-    """B⁻¹ of a graph, without corrections."""
+    """(L + γI)⁻¹ of a graph, without corrections."""
     count = len(graph.indptr) - 1
     every = np.arange(count)
-    factor = cho_factor(_system(graph, every, screening), lower=True, overwrite_a=True)
+    scale = scales(graph.indptr, graph.weights)
+    factor = cho_factor(_system(graph, every, scale, screening), lower=True, overwrite_a=True)
     base = cho_solve(factor, np.eye(count), overwrite_b=True)
     return Inverse(
         np.ascontiguousarray(base), graph.indptr, graph.indices,
@@ -82,7 +89,8 @@ def inverted(graph: Csr, screening: float) -> Inverse:
 def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
     """The inverse for another graph, whose nodes are those of the base and maybe more behind.
 
-    So many changes that correcting costs more than it saves are folded into a new base.
+    So many changes that correcting costs more than it saves are folded into a new base, and so
+    is one that correcting would be too inexact for.
     """
     count, known = len(graph.indptr) - 1, len(inverse.base)
     if count < known:
@@ -91,7 +99,13 @@ def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
     touched = _differing(old, graph)
     if len(touched) > max(_FOLD_LEAST, _FOLD_SHARE * count):
         return inverted(graph, screening)
-    delta = _system(graph, touched, screening) - _system(old, touched, screening)
+    scale = scales(old.indptr, old.weights)[touched]
+    before = _system(old, touched, scale, screening)
+    after = _system(graph, touched, scale, screening)
+    grown = after.diagonal() / before.diagonal()
+    if ((grown > _FAR) | (grown < 1.0 / _FAR)).any():
+        return inverted(graph, screening)
+    delta = after - before
     within = base_rows(inverse, touched, count, screening)[:, touched]
     kernel: Float64 = np.linalg.solve(np.eye(len(touched)) + delta @ within, delta).astype(
         np.float64
@@ -99,8 +113,8 @@ def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
     return inverse._replace(touched=touched, kernel=kernel)
 
 
-def _system(graph: Csr, nodes: Nodes, screening: float) -> Float64:
-    # B in some rows and columns.
+def _system(graph: Csr, nodes: Nodes, scale: Float64, screening: float) -> Float64:
+    # B in some rows and columns, whose scales σ₀ are those.
     place = np.full(len(graph.indptr) - 1, -1, np.int64)
     place[nodes] = np.arange(len(nodes))
     counts = graph.indptr[nodes + 1] - graph.indptr[nodes]
@@ -112,8 +126,9 @@ def _system(graph: Csr, nodes: Nodes, screening: float) -> Float64:
     degrees = np.bincount(rows, weights, len(nodes))
     system = np.zeros((len(nodes), len(nodes)))
     inside = columns >= 0
-    system[rows[inside], columns[inside]] = -weights[inside]
-    diagonal = np.where(degrees > 0.0, (1.0 + screening) * degrees, screening)
+    ends = rows[inside], columns[inside]
+    system[ends] = -weights[inside] / (scale[ends[0]] * scale[ends[1]])
+    diagonal = np.where(degrees > 0.0, (1.0 + screening) * degrees, screening) / scale**2
     system[np.arange(len(nodes)), np.arange(len(nodes))] += diagonal
     return system
 
