@@ -172,7 +172,7 @@ def _level(
     parameters: Parameters,
     thorough: bool,
 ) -> tuple[_Found, Rows]:
-    """One level after a change, and the nodes whose vector or gate is another one now."""
+    """One level after a change, and the nodes whose vector, gate or edges are others now."""
     count = len(shift.present)
     own = np.concatenate([own, np.full(count - len(own), -1, np.int32)])
     if level is None:
@@ -199,13 +199,16 @@ def _level(
     level = level._replace(changed=level.changed + np.bincount(shaken, minlength=len(level.items)))
     settled, pieces = _chosen(level, own, shift.present, touched, fresh, thorough)
     level = _counted(level, below, pieces, touched)
-    before = level.vectors.copy(), level.gates
+    before, known = level.vectors, level.lists()
     level = _settled(level, below, pieces, settled, generation, parameters)
-    unlike = (level.vectors != before[0]).any(axis=1)
+    unlike = (level.vectors != before).any(axis=1)
     unlike[fresh] = True
-    changed = np.flatnonzero(unlike)
-    lists = near_nodes(level.vectors, parameters, level.lists(), changed)
-    moved = np.union1d(changed, touched)
+    lists = near_nodes(level.vectors, parameters, known, np.flatnonzero(unlike))
+    unlike[touched] = True
+    if known.nodes.shape[1] == lists.nodes.shape[1]:  # else all of them are fresh
+        old = len(known.nodes)
+        unlike[:old] |= (lists.nodes[:old] != known.nodes).any(axis=1)
+    moved = np.flatnonzero(unlike)
     return _Found(own, level._replace(near=lists.nodes, cosine=lists.cosine)), moved
 
 
