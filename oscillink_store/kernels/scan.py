@@ -361,16 +361,17 @@ def best_rows(
 def best_listed(parts: Sequence[Part], psi: Float32, count: int, slots: Int64) -> Scanned:
     """Find the ``count`` of some ``slots`` (n,), ascending, most similar to ψ by their codes.
 
-    As :func:`best_rows` does, whose parts these are; every slot must be in one. Of the slots
-    alone is looked at anything, so that few of very many rows cost little. Without moments.
+    As :func:`best_rows` does, whose parts these are. Of the slots alone is looked at anything, so
+    that few of very many rows cost little. Without moments.
+    Raises ValueError for slots that no part has a row of, besides what :func:`best_rows` refuses.
     """
     query, step = encode_query(psi)
     table, _padded = _table(parts, query.shape[1])
     capacity = min(count, len(slots))
     if capacity == 0:
         return Scanned(np.empty(0, np.int64), -np.inf, 0.0, 0.0, 0.0)
-    ends = np.searchsorted(slots, table[:, 1])
-    if len(table) == 0 or slots[0] < table[0, 0] or ends[-1] < len(slots):
+    starts, ends = np.searchsorted(slots, table[:, :2].T)
+    if (np.append(starts, len(slots)) != np.append(0, ends)).any():
         raise ValueError(f"scan: slots {slots[0]} to {slots[-1]} are not all in a part")
     scores, best = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
     held = _scan_listed(
