@@ -120,7 +120,8 @@ def _routed_matches(
             break
         looked_at = np.union1d(looked_at, fresh)
         near = np.setdiff1d(neighbors(snapshot.lattice.entries(fresh)), rows)
-        walked += len(near)
+        places = np.searchsorted(routed.slots, near).clip(max=len(routed.slots) - 1)
+        walked += int((routed.slots[places] != near).sum())
         rows = np.concatenate([rows, near])
         similarities = np.concatenate([similarities, products(snapshot.vectors(near), psi)])
     best = np.lexsort((rows, -similarities))[:count]
