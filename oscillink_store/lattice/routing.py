@@ -7,7 +7,6 @@ does between anchors; ``route_flow`` weighs what comes of it against the evidenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.dense import products
 from oscillink_store.lattice.graph import Csr
-from oscillink_store.lattice.levels import Hierarchy, Level, flow
+from oscillink_store.lattice.levels import Hierarchy, flow
 from oscillink_store.lattice.rank import order, scaled, source_rows, source_weights, trusted
 from oscillink_store.model import Parameters
 
@@ -67,6 +66,7 @@ def descend(
     """
     levels = hierarchy.levels
     wanted = max(parameters.route_share * float(levels[-1].anchors.sum()), float(least))
+    held = [level.anchors > 0 for level in levels]
     layers: list[Layer] = []
     nodes = np.arange(len(levels[-1].items))
     for number in range(len(levels) - 1, -1, -1):
@@ -79,8 +79,12 @@ def descend(
             if parameters.route_flow and peak > 0.0:
                 scores = scaled(evidence, parameters) + parameters.route_flow * gates / peak
         best = nodes[order(scores, nodes)]
-        best = best[level.anchors[best] > 0]
-        chosen = best[: _enough(level, best, wanted, number, parameters)]
+        best = best[held[number][best]]
+        below = np.ones(len(best), np.int64)
+        if number:
+            parents = levels[number - 1].parents[held[number - 1]]
+            below = np.bincount(parents, minlength=len(level.items))[best]
+        chosen = best[: _enough(level.anchors[best], below, number, wanted, parameters)]
         layers.append(Layer(number, nodes, evidence, gates, scores, chosen))
         if number:
             under = np.zeros(len(level.items), np.bool_)
@@ -98,12 +102,11 @@ def _flow(
 
 
 def _enough(
-    level: Level, best: Sequence[int] | Nodes, wanted: float, number: int, parameters: Parameters
+    anchors: Nodes, below: Nodes, number: int, wanted: float, parameters: Parameters
 ) -> int:
-    # How many of the best nodes have as many anchors and shards under them as are wanted.
-    anchors = np.cumsum(level.anchors[best])
+    # How many of the best nodes have as many anchors, and nodes ``below``, as are wanted.
     factor = _WIDER if number else 1
-    few = parameters.route_shards * factor
-    shards = np.arange(1, len(anchors) + 1) if number == 0 else np.cumsum(level.items[best])
-    enough = (anchors >= factor * wanted) & (shards >= few)
+    enough = (np.cumsum(anchors) >= factor * wanted) & (
+        np.cumsum(below) >= factor * parameters.route_shards
+    )
     return int(np.argmax(enough)) + 1 if enough.any() else len(anchors)
