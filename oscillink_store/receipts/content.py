@@ -66,7 +66,7 @@ def search_content(
     ``asked`` is the question itself, of :func:`asked_of`, or None where digests are to be all
     that is kept of it. ``state`` are the digests of :mod:`oscillink_store.receipts.state`.
 
-    ``layers`` are those of a store with shards, left out in others and in light receipts; see
+    ``layers`` are those of a store with shards, left out in others; see
     :func:`oscillink_store.engine.route.layers_of`.
 
     ``coherence`` is per candidate, ``null_points`` are [id, id, names of relations, z],
