@@ -119,8 +119,7 @@ def plan(
     yield draft.finished()
 
     draft = Draft()
-    graph = TypedGraph(corpus.graph.base, merge_runs([corpus.graph.corrections, records]))
-    shard_batch(draft, snapshot, change, rows, graph, terms, start, fields, parameters)
+    shard_batch(draft, snapshot, change, rows, records, terms, start, fields, parameters)
     yield draft.finished()
 
     draft = Draft()

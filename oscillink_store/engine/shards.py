@@ -27,6 +27,7 @@ from oscillink_store.lattice.corpus import Change
 from oscillink_store.lattice.graph import TypedGraph
 from oscillink_store.lattice.hierarchy import Anchors, Shift, stale, updated
 from oscillink_store.lattice.levels import Grouped
+from oscillink_store.lattice.records import Records, merge_runs
 from oscillink_store.lattice.upkeep import Terms
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.storage.tables import TableChange
@@ -162,12 +163,18 @@ def _coded(names: list[str | None], values: list[Any]) -> Int32:
     numbers = {name: number for number, name in enumerate(names)}
     codes = np.empty(len(values), np.int32)
     for place, value in enumerate(values):
-        name = None if value is None else str(value)
+        name = None if value is None else _shown(value)
         if name not in numbers:
             numbers[name] = len(names)
             names.append(name)
         codes[place] = numbers[name]
     return codes
+
+
+def _shown(value: Any) -> str:
+    # A column of whole numbers may take fractions one day, and its values stay what they are.
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53
+    return str(int(value)) if whole else str(value)
 
 
 def _add_shards(
@@ -208,7 +215,7 @@ def shard_batch(
     snapshot: Snapshot,
     change: Change,
     rows: pa.Table,
-    graph: TypedGraph,
+    records: Records,
     terms: Terms,
     start: int,
     fields: Fields,
@@ -216,22 +223,23 @@ def shard_batch(
 ) -> None:
     """Keep shards and summary nodes up with a batch, or divide a store that has become large.
 
-    ``rows`` are those of the new anchors, ``graph`` is the lattice with them, ``terms`` what the
-    batch changed in it, and ``start`` the first slot of the part that it is written in.
+    ``rows`` are those of the new anchors, ``records`` and ``terms`` what the batch changes in the
+    lattice, and ``start`` is the first slot of the part that it is written in.
     """
     if not _is_due(snapshot, int(change.after.sum()), fields, parameters):
         return
     known, old = snapshot.sharded, snapshot.slots
-    anew = known is None or known.by != fields.shard
     came, gone = change.added, change.removed
     shaken = np.empty(0, np.int64)
-    if known is None or anew:
+    if known is None or known.by != fields.shard:  # divided anew
         came, gone = np.flatnonzero(change.after), shaken
     else:
         within = (terms.source < old) & (terms.target < old)
         ends = terms.source[within], terms.target[within]
         alike = known.shards_of(ends[0]) == known.shards_of(ends[1])
         shaken = np.setdiff1d(np.concatenate([end[alike] for end in ends]), gone)
+    lattice = change.corpus.graph
+    graph = TypedGraph(lattice.base, merge_runs([lattice.corrections, records]))
     gates = np.concatenate([snapshot.gates, rows["gate"].to_numpy()])
     values = None
     if fields.shard is not None:
