@@ -43,11 +43,13 @@ def most(size: int) -> int:
 
 
 def grouped(rows: Rows, take: Take, size: int) -> Grouping:
-    """Group ``rows`` (n ≥ 1,) by their embeddings, ``size`` to a group on average."""
-    count = min(len(rows), -(-len(rows) // size))
-    if len(rows) <= most(size) or count < 2:
+    """Group ``rows`` (n,) by their embeddings, ``size`` to a group on average.
+
+    No group has more than :func:`most` rows; there are several where one would.
+    """
+    if len(rows) <= most(size):
         return Grouping(np.zeros(len(rows), np.int32), centre_of(take(rows))[None, :])
-    cells = make_cells(_Taken(rows, take), count)
+    cells = make_cells(_Taken(rows, take), -(-len(rows) // size))
     sizes = np.diff(cells.starts)
     kept = np.flatnonzero(sizes > size // _SMALLEST)
     if len(kept) < 2:  # nothing tells the rows apart: as they come
@@ -70,8 +72,6 @@ def _divided(rows: Rows, take: Take, size: int, found: Grouping) -> Grouping:
     for group in np.flatnonzero(np.bincount(own, minlength=count) > most(size)).tolist():
         mine = np.flatnonzero(own == group)
         within = grouped(rows[mine], take, size)
-        if len(within.centres) < 2:
-            within = _cut(rows[mine], take, size)
         numbers = np.arange(count - 1, count - 1 + len(within.centres), dtype=np.int32)
         numbers[0] = group
         own[mine] = numbers[within.own]

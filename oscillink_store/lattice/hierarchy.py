@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from oscillink_store.kernels.knn import helper
 from oscillink_store.lattice.graph import TypedGraph
-from oscillink_store.lattice.grouping import Grouping, Take, by_value, grouped, most, nearest
+from oscillink_store.lattice.grouping import (
+    Grouping,
+    Take,
+    by_value,
+    centre_of,
+    grouped,
+    most,
+    nearest,
+)
 from oscillink_store.lattice.levels import Grouped, Hierarchy, Level, node_graph
 from oscillink_store.lattice.summary import Items, Summary, sampled, summarize
 from oscillink_store.lattice.superlattice import corrected, inverted, near_nodes
@@ -199,15 +207,17 @@ def _level(
     level = level._replace(changed=level.changed + np.bincount(shaken, minlength=len(level.items)))
     settled, pieces = _chosen(level, own, shift.present, touched, fresh, thorough)
     level = _counted(level, below, pieces, touched)
-    before, known = level.vectors, level.lists()
+    before, listed = level.vectors, level.lists()
     level = _settled(level, below, pieces, settled, generation, parameters)
+    if shift.codes is not None:
+        level = _centred(level, below, pieces, settled)
     unlike = (level.vectors != before).any(axis=1)
     unlike[fresh] = True
-    lists = near_nodes(level.vectors, parameters, known, np.flatnonzero(unlike))
+    lists = near_nodes(level.vectors, parameters, listed, np.flatnonzero(unlike))
     unlike[touched] = True
-    if known.nodes.shape[1] == lists.nodes.shape[1]:  # else all of them are fresh
-        old = len(known.nodes)
-        unlike[:old] |= (lists.nodes[:old] != known.nodes).any(axis=1)
+    if listed.nodes.shape[1] == lists.nodes.shape[1]:  # else all of them are fresh
+        old = len(listed.nodes)
+        unlike[:old] |= (lists.nodes[:old] != listed.nodes).any(axis=1)
     moved = np.flatnonzero(unlike)
     return _Found(own, level._replace(near=lists.nodes, cosine=lists.cosine)), moved
 
@@ -276,8 +286,6 @@ def _split(
     for group in np.flatnonzero(sizes > most(size)).tolist():
         rows = present[own[present] == group]
         within: Grouping = grouped(rows, below.take, size)
-        if len(within.centres) < 2:
-            continue
         first = len(level.items)
         numbers = np.arange(first - 1, first - 1 + len(within.centres), dtype=np.int32)
         numbers[0] = group
@@ -362,3 +370,11 @@ def _settled(
         new["generation"][group] = generation
         new["changed"][group] = 0
     return level._replace(**new)
+
+
+def _centred(level: Level, below: Below, pieces: dict[int, Rows], nodes: Rows) -> Level:
+    """Put the centres of groups by value, by which nothing is assigned, where their items are."""
+    centres = level.centres.copy()
+    for group in nodes.tolist():
+        centres[group] = centre_of(below.take(sampled(pieces[group])))
+    return level._replace(centres=centres)

@@ -30,7 +30,8 @@ Rows = npt.NDArray[np.int64]
 class Items(NamedTuple):
     """What a group is made of: unit ``vectors`` (n, D) and ``gates`` (n,) of some rows.
 
-    ``rows`` (n,) ascend, ``graph`` is the lattice that they stand in.
+    ``rows`` (n,) ascend, ``graph`` is the lattice that they stand in. Of a large group they are
+    those of :func:`sampled`.
     """
 
     rows: Rows
@@ -54,7 +55,7 @@ class Summary(NamedTuple):
 
 
 def sampled(rows: Rows) -> Rows:
-    """The rows of a group that are settled: all, or of very many some that are evenly spread."""
+    """The rows of a group that it is settled by: all, or of very many some, evenly spread."""
     return rows[spread(len(rows), _MOST)]
 
 
