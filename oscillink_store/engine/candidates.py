@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.kernels.dense import products
 from oscillink_store.kernels.moments import similarity_moments
-from oscillink_store.kernels.scan import best_listed, best_rows
+from oscillink_store.kernels.scan import Scanned, best_listed, best_rows
 from oscillink_store.lattice.graph import neighbors
 from oscillink_store.lattice.names import match
 from oscillink_store.lattice.postings import search
@@ -20,6 +21,8 @@ from oscillink_store.lattice.routing import Routed
 __all__ = ["DenseMatches", "TextMatches", "dense_matches", "named_rows", "text_matches"]
 
 Rows = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 # These many rows by codes, at least, are scored exactly; more when the last of the candidates
 # lies within so many standard errors of the rows that were cut off.
@@ -27,8 +30,9 @@ _RESCORED = 256
 _MARGIN = 2.0
 _LEAST_DEVIATION = 1e-6
 # From the shards that were scanned the lattice is followed: from so many of the best anchors at
-# a time, so many times at most.
-_BEAM, _ROUNDS = 32, 8
+# a time, so many times at most. When more than this share of the best is found that way the
+# question went to the wrong shards.
+_BEAM, _ROUNDS, _ASTRAY = 64, 8, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,61 +77,80 @@ def dense_matches(
 
     The moments are over the allowed anchors: exact from the corpus mean and covariance when
     all are allowed, which takes no scan when ``count`` is 0; else from the codes. Where the
-    question was ``routed``, and all are allowed, no others are scanned than those of its shards.
+    question was ``routed``, and all are allowed, no others are scanned than those of its shards,
+    unless the lattice leads from there to many better ones.
     """
     if allowed is None and count == 0:
         mean, deviation = similarity_moments(psi, *snapshot.moments)
         return DenseMatches(rows=np.empty(0, np.int64), mean=mean, deviation=deviation)
     if routed is not None and allowed is None:
-        return _routed_matches(snapshot, psi, count, routed)
-    wanted = max(_RESCORED, 2 * count)
-    while True:
-        found = best_rows(snapshot.scanned, psi, wanted, allowed, snapshot.alive)
-        exact = products(snapshot.vectors(found.rows), psi)
-        best = np.lexsort((found.rows, -exact))[:count]
-        # In a crowd of near-duplicates the codes cannot tell the best from the rest.
-        if len(best) == 0 or exact[best[-1]] - found.cutoff >= _MARGIN * found.error:
-            break
-        wanted *= 8
-    rows = found.rows[best]
+        matches = _routed_matches(snapshot, psi, count, routed)
+        if matches is not None:
+            return matches
+
+    def scan(wanted: int) -> Scanned:
+        return best_rows(snapshot.scanned, psi, wanted, allowed, snapshot.alive)
+
+    found, exact = _scanned(snapshot, psi, count, scan)
+    best = np.lexsort((found.rows, -exact))[:count]
     mean, deviation = found.mean, found.deviation
     if deviation < _LEAST_DEVIATION:  # equal vectors: what is left is rounding
         deviation = 0.0
     if allowed is None:
         mean, deviation = similarity_moments(psi, *snapshot.moments)
-    return DenseMatches(rows=rows, mean=mean, deviation=deviation)
+    return DenseMatches(rows=found.rows[best], mean=mean, deviation=deviation)
+
+
+def _scanned(
+    snapshot: Snapshot, psi: Float32, count: int, scan: Callable[[int], Scanned]
+) -> tuple[Scanned, Floats]:
+    """The rows among whose first by codes the ``count`` best are, and their similarity (n,)."""
+    wanted = max(_RESCORED, 2 * count)
+    while True:
+        found = scan(wanted)
+        exact = products(snapshot.vectors(found.rows), psi)
+        best = np.lexsort((found.rows, -exact))[:count]
+        # In a crowd of near-duplicates the codes cannot tell the best from the rest.
+        if len(best) == 0 or exact[best[-1]] - found.cutoff >= _MARGIN * found.error:
+            return found, exact
+        wanted *= 8
 
 
 def _routed_matches(
-    snapshot: Snapshot, psi: npt.NDArray[np.float32], count: int, routed: Routed
-) -> DenseMatches:
-    """The matches within some shards, and those that the lattice leads to from there."""
-    wanted = max(_RESCORED, 2 * count)
-    while True:
-        found = best_listed(snapshot.scanned, psi, wanted, routed.slots)
-        exact = products(snapshot.vectors(found.rows), psi)
-        best = np.lexsort((found.rows, -exact))[:count]
-        if len(best) == 0 or exact[best[-1]] - found.cutoff >= _MARGIN * found.error:
-            break
-        wanted *= 8
-    rows, similarities = found.rows, exact
+    snapshot: Snapshot, psi: Float32, count: int, routed: Routed
+) -> DenseMatches | None:
+    """The matches within some shards, and those that the lattice leads to from there.
+
+    None when it leads to so many better ones that there must be more elsewhere: embeddings
+    without clusters cannot be routed.
+    """
+
+    def scan(wanted: int) -> Scanned:
+        return best_listed(snapshot.scanned, psi, wanted, routed.slots)
+
+    found, similarities = _scanned(snapshot, psi, count, scan)
+    rows = found.rows
+    beam = max(_BEAM, count)
     looked_at = np.empty(0, np.int64)
-    walked = 0
+    elsewhere = [looked_at]
     for _ in range(_ROUNDS):
-        first = rows[np.lexsort((rows, -similarities))[:_BEAM]]
+        first = rows[np.lexsort((rows, -similarities))[:beam]]
         fresh = np.setdiff1d(first, looked_at)
         if len(fresh) == 0:
             break
         looked_at = np.union1d(looked_at, fresh)
         near = np.setdiff1d(neighbors(snapshot.lattice.entries(fresh)), rows)
         places = np.searchsorted(routed.slots, near).clip(max=len(routed.slots) - 1)
-        walked += int((routed.slots[places] != near).sum())
+        elsewhere.append(near[routed.slots[places] != near])
         rows = np.concatenate([rows, near])
         similarities = np.concatenate([similarities, products(snapshot.vectors(near), psi)])
-    best = np.lexsort((rows, -similarities))[:count]
+    best = rows[np.lexsort((rows, -similarities))[:count]]
+    walked = np.concatenate(elsewhere)
+    if np.isin(best, walked).mean() > _ASTRAY:
+        return None
     mean, deviation = similarity_moments(psi, *snapshot.moments)
     return DenseMatches(
-        rows=rows[best], mean=mean, deviation=deviation, routed=replace(routed, walked=walked)
+        rows=best, mean=mean, deviation=deviation, routed=replace(routed, walked=len(walked))
     )
 
 
