@@ -19,6 +19,7 @@ from oscillink_store.engine.masks import Mask, Masks
 from oscillink_store.engine.record_runs import RecordRun
 from oscillink_store.engine.record_view import RecordView
 from oscillink_store.engine.sharded import SHARDS, Sharded
+from oscillink_store.engine.slot_rows import Rows
 from oscillink_store.errors import MissingError
 from oscillink_store.filters import Filter
 from oscillink_store.kernels.dense import gather
@@ -67,38 +68,6 @@ class StoredPart(NamedTuple):
     first: int
     arrays: Arrays
     rows: pa.Table
-
-
-class Rows:
-    """The rows of consecutive parts, found by their slots."""
-
-    def __init__(self, tables: Sequence[pa.Table]) -> None:
-        self.tables = tables
-        self._batches = [batch for table in tables for batch in table.to_batches()]
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
-
-    def values(self, column: str, slots: Slots) -> list[Any]:
-        """The values of a column at some slots, None where a part lacks it."""
-        if len(slots) == 0:
-            return []
-        # Table.take would copy the whole column together when it lies in several batches.
-        homes = np.searchsorted(self._starts, slots, side="right") - 1
-        if (homes == homes[0]).all():
-            return self._taken(int(homes[0]), column, slots)
-        found: list[Any] = [None] * len(slots)
-        for home in np.unique(homes).tolist():
-            places = np.flatnonzero(homes == home)
-            taken = self._taken(home, column, slots[places])
-            for place, value in zip(places.tolist(), taken, strict=True):
-                found[place] = value
-        return found
-
-    def _taken(self, home: int, column: str, slots: Slots) -> list[Any]:
-        batch = self._batches[home]
-        if column not in batch.schema.names:
-            return [None] * len(slots)
-        taken: list[Any] = batch[column].take(pa.array(slots - self._starts[home])).to_pylist()
-        return taken
 
 
 class Snapshot:
