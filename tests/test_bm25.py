@@ -43,7 +43,7 @@ def statistics_of(documents: list[str]) -> TextStatistics:
 def oracle(documents: list[str], question: str) -> list[float]:
     """The score of every text, the words added up by ascending key; 0 where none stands."""
     asked = Counter(own_words(question))
-    anchors, length = statistics_of(documents)
+    anchors, length, _ = statistics_of(documents)
     scores = []
     for text in documents:
         counted = Counter(own_words(text))

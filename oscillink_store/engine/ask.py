@@ -18,7 +18,7 @@ from oscillink_store.receipts.receipt import Payload
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
 
-__all__ = ["build_query", "unit"]
+__all__ = ["build_query", "check_built", "check_question", "psi_of", "unit"]
 
 _MOST = (1 << 53) - 1  # what a receipt can tell
 # Building constants are properties of the stored lattice; a search cannot change them.
@@ -49,6 +49,26 @@ def build_query(
         QueryError: an argument cannot be used; the message names it and the remedy.
         EmbedderError: the embedder failed on the question.
     """
+    check_question(text, vector, k, label, parameters)
+    check_built(parameters, snapshot.parameters)
+    if where is not None:
+        snapshot.allowed(where)  # a bad predicate is reported before anything is computed
+    psi = psi_of(embedder, text, vector, snapshot.manifest.dimension, parameters)
+    return Query(
+        text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters,
+        only=only, detail=checked_detail(detail), payload=payload,
+        route=_routed(snapshot, route, free=psi is not None and where is None and only is None),
+    )  # fmt: skip
+
+
+def check_question(
+    text: object, vector: object, k: object, label: object, parameters: object
+) -> None:
+    """Look at what is asked, whatever store is asked.
+
+    Raises:
+        QueryError: an argument cannot be used.
+    """
     if text is None and vector is None:
         raise QueryError("search: neither text nor vector is given: pass one or both")
     if text is not None:
@@ -58,34 +78,51 @@ def build_query(
     checked_label(label)
     if not isinstance(parameters, Parameters):
         raise QueryError(f"parameters is a {type(parameters).__name__}: pass Parameters(...)")
+
+
+def check_built(parameters: Parameters, built: Parameters) -> None:
+    """Look at the constants that a lattice was built with.
+
+    Raises:
+        QueryError: one of them is another than asked for.
+    """
     for name in _BUILT:
-        built = getattr(snapshot.parameters, name)
-        if getattr(parameters, name) != built:
+        own = getattr(built, name)
+        if getattr(parameters, name) != own:
             raise QueryError(
                 f"parameters: {name} is {getattr(parameters, name)!r}, but the lattice was built "
-                f"with {built!r}: keep it, or create a new store with the other value"
+                f"with {own!r}: keep it, or create a new store with the other value"
             )
-    if where is not None:
-        snapshot.allowed(where)  # a bad predicate is reported before anything is computed
+
+
+def psi_of(
+    embedder: Embedder | None,
+    text: str | None,
+    vector: npt.ArrayLike | None,
+    dimension: int | None,
+    parameters: Parameters,
+) -> npt.NDArray[np.float32] | None:
+    """The vector ψ (D,) that the ranking looks for: the one given, else that of the text.
+
+    Raises:
+        QueryError: there is none and the ranking needs one, or it cannot be used.
+        EmbedderError: the embedder failed on the question.
+    """
     psi = None
     if vector is not None:
-        psi = unit(vector, snapshot.manifest.dimension, "vector")
+        psi = unit(vector, dimension, "vector")
     elif embedder is not None and text is not None and parameters.ranking != "text":
-        psi = unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
+        psi = unit(embedder.embed_query(text), dimension, "text's embedding")
     if parameters.ranking == "text":
         if text is None:
             raise QueryError("ranking 'text' needs words: pass text, or take another ranking")
-        psi = None
-    elif parameters.ranking in ("dense", "mmr") and psi is None:
+        return None
+    if parameters.ranking in ("dense", "mmr") and psi is None:
         raise QueryError(
             f"ranking {parameters.ranking!r} needs a vector: pass one, or open the store with an "
             "embedder"
         )
-    return Query(
-        text=text, vector=psi, k=int(k), where=where, label=label, parameters=parameters,
-        only=only, detail=checked_detail(detail), payload=payload,
-        route=_routed(snapshot, route, free=psi is not None and where is None and only is None),
-    )  # fmt: skip
+    return psi
 
 
 def _routed(snapshot: Snapshot, route: bool | None, *, free: bool) -> bool:
@@ -108,7 +145,7 @@ def _routed(snapshot: Snapshot, route: bool | None, *, free: bool) -> bool:
     return route
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: object) -> None:
     if not isinstance(text, str) or not text.strip():
         raise QueryError(f"text is {text!r}: pass the question as a non-empty string")
     try:

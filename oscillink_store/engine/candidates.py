@@ -14,11 +14,14 @@ from oscillink_store.kernels.moments import similarity_moments
 from oscillink_store.kernels.scan import Scanned, best_listed, best_rows
 from oscillink_store.lattice.graph import neighbors
 from oscillink_store.lattice.names import match
-from oscillink_store.lattice.postings import search
+from oscillink_store.lattice.postings import TextStatistics, search
 from oscillink_store.lattice.rank import text_moments
 from oscillink_store.lattice.routing import Routed
 
-__all__ = ["DenseMatches", "TextMatches", "dense_matches", "named_rows", "text_matches"]
+__all__ = [
+    "LEAST_DEVIATION", "DenseMatches", "TextMatches", "dense_matches", "named_rows",
+    "text_matches",
+]  # fmt: skip
 
 Rows = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -28,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 # lies within so many standard errors of the rows that were cut off.
 _RESCORED = 256
 _MARGIN = 2.0
-_LEAST_DEVIATION = 1e-6
+LEAST_DEVIATION = 1e-6
 # From the shards that were scanned the lattice is followed: from so many of the best anchors at
 # a time, so many times at most. When more than this share of the best is found that way the
 # question went to the wrong shards.
@@ -94,7 +97,7 @@ def dense_matches(
     found, exact = _scanned(snapshot, psi, count, scan)
     best = np.lexsort((found.rows, -exact))[:count]
     mean, deviation = found.mean, found.deviation
-    if deviation < _LEAST_DEVIATION:  # equal vectors: what is left is rounding
+    if deviation < LEAST_DEVIATION:  # equal vectors: what is left is rounding
         deviation = 0.0
     if allowed is None:
         mean, deviation = similarity_moments(psi, *snapshot.moments)
@@ -155,15 +158,20 @@ def _routed_matches(
 
 
 def text_matches(
-    snapshot: Snapshot, words: str, limit: int, allowed: npt.NDArray[np.uint8] | None
+    snapshot: Snapshot,
+    words: str,
+    limit: int,
+    allowed: npt.NDArray[np.uint8] | None,
+    statistics: TextStatistics | None = None,
 ) -> TextMatches:
     """Find up to ``limit`` anchors that match ``words``, best first.
 
-    The moments are over the anchors that ``allowed`` (S,) leaves, or over all.
+    The moments are over the anchors that ``allowed`` (S,) leaves, or over all. BM25 goes by the
+    ``statistics`` of a larger corpus if they are given.
     """
     rows, scores = search(
         snapshot.word_parts, words, limit, alive=snapshot.alive, allowed=allowed,
-        statistics=snapshot.text_statistics,
+        statistics=statistics or snapshot.text_statistics,
     )  # fmt: skip
     anchors = len(snapshot) if allowed is None else int(allowed.sum())
     mean, deviation = text_moments(scores, anchors)

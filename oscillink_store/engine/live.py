@@ -48,10 +48,14 @@ class _Seen(NamedTuple):
 
 
 class Live:
-    """The live generation, opened anew only when another has taken its place."""
+    """The live generation, opened anew only when another has taken its place.
 
-    def __init__(self, root: Path) -> None:
+    When it is damaged the newest whole one stands in for it, unless ``stand_in`` is False.
+    """
+
+    def __init__(self, root: Path, *, stand_in: bool = True) -> None:
         self._root = root
+        self._stand_in = stand_in
         self._guard = threading.Lock()
         self._seen = self._look(None)
 
@@ -92,6 +96,8 @@ class Live:
             except IntegrityError as error:
                 if stamp != self._stamp():  # its files went while they were being opened
                     continue
+                if not self._stand_in:
+                    raise
                 return _Seen(stamp, self._whole(error))
 
     def _whole(self, error: IntegrityError) -> Snapshot:

@@ -47,3 +47,13 @@ class Query:
         """How many candidates the full text brings."""
         least = 1 if self.parameters.ranking == "text" else self.parameters.text_candidates
         return max(least, self.k)
+
+    @property
+    def text_limit(self) -> int:
+        """Of how many full-text matches the scores are looked at."""
+        return max(self.parameters.text_matches, self.k)
+
+    @property
+    def looks_for_names(self) -> bool:
+        """Whether anchors count that are named in the question."""
+        return self.words is not None and self.parameters.ranking != "text"

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.engine.standing import Graph, Numbers
 from oscillink_store.lattice.graph import Adjacency, TypedEdges
+from oscillink_store.lattice.rank import order
 from oscillink_store.lattice.routing import Routed
-from oscillink_store.lattice.settle import Settled
+from oscillink_store.lattice.settle import Settled, settle
+from oscillink_store.model import Parameters
 
-__all__ = ["NOTHING", "Ranked"]
+__all__ = ["NOTHING", "Ranked", "settled_ranking"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -50,3 +53,28 @@ NOTHING = Ranked(
     named=np.empty(0, np.bool_), faceted=np.empty(0, np.bool_), gates=None, cosine=None,
     adjacency=None, edges=None, settled=None,
 )  # fmt: skip
+
+
+def settled_ranking(
+    numbers: Numbers,
+    vectors: npt.NDArray[np.float32],
+    total: Floats,
+    lifted: Bools,
+    shares: Floats,
+    scores: Floats,
+    graph: Graph,
+    psi: npt.NDArray[np.float32],
+    parameters: Parameters,
+) -> Ranked:
+    """The ranking by ``scores`` (n,), its candidates settled towards ψ (D,).
+
+    ``total`` (n,) is the evidence, ``lifted`` (n,) whose facet is named, ``shares`` (n,) are the
+    diffusion gates over the largest.
+    """
+    gates = shares * numbers.trust
+    return Ranked(
+        rows=numbers.rows, vectors=vectors, best=order(scores, numbers.rows), scores=scores,
+        evidence=total, named=numbers.named, faceted=lifted, gates=gates, cosine=numbers.cosine,
+        adjacency=graph.adjacency, edges=graph.edges,
+        settled=settle(vectors, psi, gates, graph.adjacency, parameters),
+    )  # fmt: skip

@@ -25,6 +25,7 @@ __all__ = [
     "TypedEdges",
     "TypedGraph",
     "amended",
+    "block_diagonal",
     "build_csr",
     "cut_out",
     "empty_graph",
@@ -298,6 +299,28 @@ def cut_out(entries: Entries, relation_weights: Sequence[float]) -> tuple[Adjace
     return (
         Adjacency(indptr, indices[:count], weights[:count]),
         TypedEdges(edges.ends[:held], edges.relation[:held], edges.weight[:held]),
+    )
+
+
+def block_diagonal(graphs: Sequence[Adjacency]) -> Adjacency:
+    """Put small graphs side by side, without an edge between them."""
+    sizes = [len(graph.indptr) - 1 for graph in graphs]
+    entries = [len(graph.indices) for graph in graphs]
+    firsts, starts = np.cumsum([0, *sizes]), np.cumsum([0, *entries])
+    return Adjacency(
+        np.concatenate(
+            [
+                np.zeros(1, np.int64),
+                *(g.indptr[1:] + at for g, at in zip(graphs, starts, strict=False)),
+            ]
+        ),
+        np.concatenate(
+            [
+                np.empty(0, np.int32),
+                *(g.indices + np.int32(at) for g, at in zip(graphs, firsts, strict=False)),
+            ]
+        ),
+        np.concatenate([np.empty(0), *(graph.weights for graph in graphs)]),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,13 @@ from oscillink_store.lattice.keyindex import KeyIndex, find, key_index
 from oscillink_store.lattice.words import letters, outermost, title_words, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence, Set
 
     from oscillink_store.model import Parameters
 
 __all__ = [
-    "NameIndex", "line_keys", "match", "name_index", "named_values", "title_line", "title_runs",
+    "FacetSpan", "NameIndex", "NamedRun", "facet_spans", "line_keys", "match", "meant_anchors",
+    "meant_value", "name_index", "named_runs", "named_values", "title_line", "title_runs",
 ]  # fmt: skip
 
 Keys = npt.NDArray[np.uint64]
@@ -125,6 +126,18 @@ def title_runs(
     return text[place], place - (ends - counts)[text[place]], key
 
 
+class NamedRun(NamedTuple):
+    """A run of words of a question, from ``start`` to ``end``, that is a title of anchors.
+
+    So many ``anchors`` have it; ``slots`` are theirs, none if too many to say which is meant.
+    """
+
+    start: int
+    end: int
+    anchors: int
+    slots: tuple[int, ...]
+
+
 def match(
     question: str,
     parts: Sequence[tuple[int, NameIndex]],
@@ -134,9 +147,22 @@ def match(
 ) -> list[int]:
     """The slots of the anchors whose title stands in ``question`` as whole words, ascending.
 
-    A title within a longer title that stands there does not count. One of more than
-    ``title_max_anchors`` anchors says nothing about which is meant: it is as if it were not
-    there. ``parts`` are indices, each with its first slot; ``alive`` (S,) is 0 where a slot
+    They are the :func:`meant_anchors` of all :func:`named_runs`.
+    """
+    runs = named_runs(question, parts, alive, title_of, parameters)
+    return meant_anchors([runs], parameters)[0]
+
+
+def named_runs(
+    question: str,
+    parts: Sequence[tuple[int, NameIndex]],
+    alive: npt.NDArray[np.uint8] | None,
+    title_of: Callable[[int], str | None],
+    parameters: Parameters,
+) -> list[NamedRun]:
+    """Every run of words of a question that is a title, those within longer ones too.
+
+    ``parts`` are indices, each with its first slot; ``alive`` (S,) is 0 where a slot
     holds no anchor, None if all do. ``title_of`` gives the title of a slot; it is asked for
     the few whose key is found.
     """
@@ -146,17 +172,77 @@ def match(
     if alive is not None:
         there = alive[slots] != 0
         which, slots = which[there], slots[there]
-    few = (np.bincount(which, minlength=len(keys)) <= parameters.title_max_anchors)[which]
-    which, slots = which[few], slots[few]
-    first = starts[which]
-    spans = [
-        (slot, start, end)
-        for slot, start, end in zip(
-            slots.tolist(), first.tolist(), (first + _count(keys[which])).tolist(), strict=True
-        )
-        if title_words(title_of(slot)) == asked[start:end]
+    counts = np.bincount(which, minlength=len(keys)).tolist()
+    ends = (starts + _count(keys)).tolist()
+    held: list[list[int]] = [[] for _ in counts]
+    for run, slot in zip(which.tolist(), slots.tolist(), strict=True):
+        if counts[run] <= parameters.title_max_anchors:
+            start, end = int(starts[run]), ends[run]
+            if title_words(title_of(slot)) == asked[start:end]:
+                held[run].append(slot)
+    return [
+        NamedRun(start, end, count, tuple(sorted(slots)))
+        for start, end, count, slots in zip(starts.tolist(), ends, counts, held, strict=True)
+        if count
     ]
-    return sorted({slot for slot, _, _ in outermost(spans)})
+
+
+def meant_anchors(stores: Sequence[Sequence[NamedRun]], parameters: Parameters) -> list[list[int]]:
+    """Of each of some stores the slots of the anchors that a question names, ascending.
+
+    A title within a longer title that stands there does not count. One of more than
+    ``title_max_anchors`` anchors, in all stores together, says nothing about which is meant: it
+    is as if it were not there.
+    """
+    counts: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for runs in stores:
+        for run in runs:
+            counts[run.start, run.end] += run.anchors
+    anchors = [
+        (place, slot, run)
+        for place, runs in enumerate(stores)
+        for run in runs
+        if counts[run.start, run.end] <= parameters.title_max_anchors
+        for slot in run.slots
+    ]
+    spans = [(at, run.start, run.end) for at, (_, _, run) in enumerate(anchors)]
+    meant: list[set[int]] = [set() for _ in stores]
+    for at, _, _ in outermost(spans):
+        place, slot, _ = anchors[at]
+        meant[place].add(slot)
+    return [sorted(slots) for slots in meant]
+
+
+class FacetSpan(NamedTuple):
+    """A value of a facet that stands in a question, from word ``start`` to word ``end``."""
+
+    value: str
+    start: int
+    end: int
+
+
+def facet_spans(question: str, values: Sequence[str]) -> list[FacetSpan]:
+    """Where ``values`` stand in ``question`` as whole words; none of a single letter."""
+    known, longest = _values(tuple(values))
+    asked = words(question)
+    return [
+        FacetSpan(values[at], start, end)
+        for start in range(len(asked))
+        for end in range(start + 1, min(start + longest, len(asked)) + 1)
+        for at in known.get(tuple(asked[start:end]), ())
+    ]
+
+
+def meant_value(spans: Sequence[FacetSpan], present: Callable[[], Set[str] | None]) -> str | None:
+    """The one value of a facet that a question names; None when there is none, or several.
+
+    A value within a longer value that stands there does not count. ``present`` gives those that
+    can be meant, None for all; it is asked when several are named.
+    """
+    named = _outermost_values(spans)
+    if len(named) > 1 and (there := present()) is not None:
+        named &= there
+    return named.pop() if len(named) == 1 else None
 
 
 def named_values(question: str, values: Sequence[str]) -> list[str]:
@@ -165,14 +251,13 @@ def named_values(question: str, values: Sequence[str]) -> list[str]:
     A value within a longer value that stands there does not count, nor does a value of a
     single letter.
     """
-    known, longest = _values(tuple(values))
-    asked = words(question)
-    spans: list[tuple[int, int, int]] = []
-    for start in range(len(asked)):
-        for end in range(start + 1, min(start + longest, len(asked)) + 1):
-            spans += [(at, start, end) for at in known.get(tuple(asked[start:end]), ())]
-    named = {at for at, _, _ in outermost(spans)}
-    return [values[at] for at in sorted(named)]
+    named = _outermost_values(facet_spans(question, values))
+    return [value for value in values if value in named]
+
+
+def _outermost_values(spans: Sequence[FacetSpan]) -> set[str]:
+    placed = [(at, span.start, span.end) for at, span in enumerate(spans)]
+    return {spans[at].value for at, _, _ in outermost(placed)}
 
 
 @lru_cache(maxsize=16)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "STOP_WORDS", "Postings", "TextStatistics", "Tokens", "build", "containing", "merge",
-    "search", "take", "tokenize",
+    "STOP_WORDS", "Postings", "TextStatistics", "Tokens", "build", "containing", "frequencies",
+    "merge", "search", "take", "tokenize",
 ]  # fmt: skip
 
 Uint8 = npt.NDArray[np.uint8]
@@ -86,10 +86,15 @@ class Postings(NamedTuple):
 
 
 class TextStatistics(NamedTuple):
-    """What BM25 needs of a corpus: its anchors, and their words without stop words in total."""
+    """What BM25 needs of a corpus: its anchors, and their words without stop words in total.
+
+    ``frequencies`` (Q,), in how many anchors each word of a question stands as of
+    :func:`frequencies`, are given when the corpus is larger than what is searched.
+    """
 
     anchors: int
     length: int
+    frequencies: Int64 | None = None
 
 
 class _Marks(dict[int, str | None]):
@@ -265,7 +270,7 @@ def search(
             those alive.
         allowed: (S,) 0 for slots that are not to be found, among them all that are not alive;
             None without a filter. It changes no score.
-        statistics: Those of the anchors alive.
+        statistics: Those of the anchors alive, or of more of which these are a part.
 
     Returns:
         Slots (m,) and scores (m,), best first, ties by ascending slot. Only anchors with a
@@ -275,10 +280,10 @@ def search(
         ValueError: A mask covers fewer slots than the parts.
 
     """
-    keys, times = np.unique(tokenize([question]).keys, return_counts=True)
-    wanted = ~np.isin(keys, _stop_keys())
-    keys, times = keys[wanted], times[wanted]
-    ranges, frequencies, entries = _ranges(parts, keys, alive)
+    keys, times = _asked(question)
+    ranges, counted, entries = _ranges(parts, keys, alive)
+    if statistics.frequencies is not None:
+        counted = statistics.frequencies
     most = max(0, min(limit, entries))
     slots, scores = np.empty(most, np.int64), np.empty(most)
     if most == 0 or statistics.length == 0:
@@ -286,7 +291,7 @@ def search(
     weights = np.array(
         [
             time * _idf(statistics.anchors, frequency) * (K1 + 1.0)
-            for time, frequency in zip(times.tolist(), frequencies.tolist(), strict=True)
+            for time, frequency in zip(times.tolist(), counted.tolist(), strict=True)
         ]
     )
     slope = K1 * B * statistics.anchors / statistics.length
@@ -300,6 +305,18 @@ def search(
         )  # fmt: skip
     order = np.lexsort((slots[:size], -scores[:size]))
     return slots[order], scores[order]
+
+
+def frequencies(parts: Sequence[tuple[int, Postings]], question: str, alive: Uint8 | None) -> Int64:
+    """In how many of the anchors alive each word of a question stands, by ascending key, (Q,)."""
+    return _ranges(parts, _asked(question)[0], alive)[1]
+
+
+def _asked(question: str) -> tuple[Uint64, Int64]:
+    """The words of a question, stop words left out, by ascending key, and how often each."""
+    keys, times = np.unique(tokenize([question]).keys, return_counts=True)
+    wanted = ~np.isin(keys, _stop_keys())
+    return keys[wanted], times[wanted]
 
 
 def _idf(anchors: int, frequency: int) -> float:

@@ -6,6 +6,9 @@ hence the same to the bit on every run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import fsum
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +18,12 @@ __all__ = [
     "evidence",
     "final_scores",
     "order",
+    "pooled",
+    "scale_of",
     "scaled",
+    "scaled_to",
+    "score_sums",
+    "shares",
     "source_rows",
     "source_weights",
     "standardize",
@@ -49,6 +57,21 @@ def text_moments(scores: Floats, anchors: int) -> tuple[float, float]:
     return mean, max(variance, 0.0) ** 0.5
 
 
+def pooled(groups: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
+    """Mean and standard deviation over groups of so many anchors, each with its own.
+
+    Of the groups' means m and variances v the variance is Σ n(v + (m − mean)²) / Σ n (Chan,
+    Golub and LeVeque 1983). A single group keeps its numbers to the bit.
+    """
+    present = [group for group in groups if group[0] > 0]
+    if len(present) < 2:
+        return present[0][1:] if present else (0.0, 0.0)
+    total = sum(count for count, _, _ in present)
+    mean = fsum(count * of for count, of, _ in present) / total
+    square = fsum(count * (off * off + (of - mean) ** 2) for count, of, off in present)
+    return mean, (square / total) ** 0.5
+
+
 def evidence(
     dense: Floats | None, text: Floats | None, named: npt.NDArray[np.bool_], parameters: Parameters
 ) -> Floats:
@@ -74,14 +97,21 @@ def order(scores: Floats, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.lexsort((rows, -scores)).astype(np.int64)
 
 
+def scale_of(scores: Floats, parameters: Parameters) -> tuple[float, float]:
+    """The best of some scores (n ≥ 1), which becomes 1, and the 50th (or the last), which is 0."""
+    descending = np.sort(scores)[::-1]
+    floor = descending[min(parameters.evidence_floor_rank, len(descending)) - 1]
+    return float(descending[0]), float(floor)
+
+
+def scaled_to(scores: Floats, top: float, floor: float) -> Floats:
+    """Evidence e' on a scale of :func:`scale_of`, (n,)."""
+    return (scores - floor) / (top - floor) if top > floor else np.ones_like(scores)
+
+
 def scaled(scores: Floats, parameters: Parameters) -> Floats:
     """Evidence e' scaled so that the best is 1 and the 50th (or the last) is 0, (n,)."""
-    if len(scores) == 0:
-        return scores
-    descending = np.sort(scores)[::-1]
-    top = descending[0]
-    floor = descending[min(parameters.evidence_floor_rank, len(descending)) - 1]
-    return (scores - floor) / (top - floor) if top > floor else np.ones_like(scores)
+    return scaled_to(scores, *scale_of(scores, parameters)) if len(scores) else scores
 
 
 def source_rows(
@@ -98,13 +128,28 @@ def source_weights(scaled_evidence: Floats, sources: npt.NDArray[np.int64]) -> F
     return weights
 
 
+def shares(gates: Floats) -> Floats:
+    """Diffusion gates h (n,) as shares h/max(h) of the largest."""
+    peak = gates.max(initial=0.0)
+    return gates / peak if peak > 0.0 else gates
+
+
+def score_sums(
+    scaled_evidence: Floats,
+    shares: Floats,
+    faceted: npt.NDArray[np.bool_],
+    parameters: Parameters,
+) -> Floats:
+    """E' + 4·h/max(h) + 1.5 for a named facet, (n,); ``shares`` are h/max(h)."""
+    lifted = scaled_evidence + parameters.gate_weight * shares
+    return lifted + np.where(faceted, parameters.facet_bonus, 0.0)
+
+
 def final_scores(
     scaled_evidence: Floats,
     gates: Floats,
     faceted: npt.NDArray[np.bool_],
     parameters: Parameters,
 ) -> Floats:
-    """E' + 4·h/max(h) + 1.5 for a named facet, (n,); ``gates`` h are the diffusion gates."""
-    peak = gates.max(initial=0.0)
-    lifted = scaled_evidence + parameters.gate_weight * (gates / peak if peak > 0.0 else gates)
-    return lifted + np.where(faceted, parameters.facet_bonus, 0.0)
+    """The :func:`score_sums` (n,) of diffusion gates h (n,) that are all there are."""
+    return score_sums(scaled_evidence, shares(gates), faceted, parameters)
