@@ -1,7 +1,7 @@
 """oscillink_store: an embedded retrieval store whose answers are connected and receipted.
 
-``connect`` opens or creates a store; ``Lattice`` is the same mathematics in memory;
-``attach`` makes a store queryable from DuckDB.
+``connect`` opens or creates a store, ``connect_many`` searches several as one; ``Lattice`` is
+the same mathematics in memory; ``attach`` makes a store queryable from DuckDB.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from oscillink_store.errors import OscillinkError
     from oscillink_store.explanation.values import Explanation
     from oscillink_store.lattice.memory import Lattice
+    from oscillink_store.many.result import ManyResult
+    from oscillink_store.many.stores import ManyStores, connect_many
     from oscillink_store.model import Fields, Hit, Parameters, SearchResult
     from oscillink_store.receipts.key import Key
     from oscillink_store.receipts.receipt import Receipt
@@ -43,6 +45,8 @@ __all__ = [
     "Key",
     "Lattice",
     "MaintenanceReport",
+    "ManyResult",
+    "ManyStores",
     "MigrationReport",
     "OscillinkError",
     "Parameters",
@@ -54,6 +58,7 @@ __all__ = [
     "adopt",
     "attach",
     "connect",
+    "connect_many",
     "detach",
     "embedder",
     "migrate",
@@ -74,6 +79,8 @@ _HOMES = {
     "MaintenanceReport": "reports",
     "MigrationReport": "reports",
     "Lattice": "lattice.memory",
+    "ManyResult": "many.result",
+    "ManyStores": "many.stores",
     "OscillinkError": "errors",
     "Parameters": "model",
     "Receipt": "receipts.receipt",
@@ -84,6 +91,7 @@ _HOMES = {
     "adopt": "engine.adoption",
     "attach": "sql_binding",
     "connect": "engine.store",
+    "connect_many": "many.stores",
     "detach": "sql_binding",
     "embedder": "embed.resolve:resolve",
     "migrate": "engine.migrate",

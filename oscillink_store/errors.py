@@ -17,6 +17,7 @@ builtin exception fits, the class mixes it in, so ``except ValueError`` keeps wo
         ├── LockedError      (TimeoutError)      another process is writing
         ├── ConflictError    (RuntimeError)      records are not as a write expects them
         ├── DiskError        (OSError)           the disk is full or failed
+        ├── UnansweredError  (TimeoutError)      none of several stores answered
         └── IntegrityError                       bytes on disk are not what was written
 
 :class:`IntegrityWarning` is no error: an older, whole generation is read in place of a
@@ -44,6 +45,7 @@ __all__ = [
     "QueryError",
     "ReadOnlyError",
     "StoreError",
+    "UnansweredError",
 ]
 
 
@@ -116,6 +118,10 @@ class ConflictError(StoreError, RuntimeError):
 
 class DiskError(StoreError, OSError):
     """The disk is full or failed; the previous generation stays live."""
+
+
+class UnansweredError(StoreError, TimeoutError):
+    """None of the stores that were asked together answered."""
 
 
 class IntegrityError(StoreError):

@@ -32,6 +32,11 @@ BELOW: dict[str, set[str]] = {
         "errors", "filters", "model", "records", "kernels", "lattice", "receipts", "storage",
         "embed", "explanation", "migrations", "reports", "snippet",
     },
+    # several stores, each searched by the engine's own stages
+    "many": {
+        "errors", "filters", "model", "lattice", "receipts", "storage", "embed", "engine",
+        "explanation", "reports",
+    },
 }  # fmt: skip
 # Faces may use each other: the command line runs the demo and attaches DuckDB.
 FACES = set(BELOW) | {"cli", "demo", "sql", "sql_binding", "stdlib_docs"}

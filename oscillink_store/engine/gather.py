@@ -136,9 +136,11 @@ def measured(
     return numbers, vectors
 
 
-def neighbourhood(snapshot: Snapshot, rows: Rows, seeds: Rows, allowed: Mask | None) -> Rows:
+def neighbourhood(
+    snapshot: Snapshot, rows: Rows, seeds: Rows, allowed: Mask | None, parameters: Parameters
+) -> Rows:
     """Rows with the neighbours of the ``seeds`` among them, ascending."""
-    near = neighbors(snapshot.lattice.entries(np.sort(seeds)))
+    near = neighbors(snapshot.lattice.entries(np.sort(seeds)), parameters.relation_weights)
     if allowed is not None:
         near = near[allowed[near] == 1]
     return np.union1d(rows, near)

@@ -113,7 +113,12 @@ class Margins:
 
 
 def margin_of(content: Mapping[str, Any]) -> float | None:
-    """First less fifth evidence; None where there were fewer than five candidates."""
+    """First less fifth evidence; None where there were fewer than five candidates.
+
+    Nor has the part of a search of several stores one, whose best may be in another of them.
+    """
+    if content.get("part") is not None:
+        return None
     first, fifth = content.get("first_evidence"), content.get("fifth_evidence")
     return None if first is None or fifth is None else float(first - fifth)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from oscillink_store.engine.ask import unit
+from oscillink_store.engine.part import replayed_part
 from oscillink_store.engine.query import Query
 from oscillink_store.engine.search import found
 from oscillink_store.errors import QueryError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from oscillink_store.engine.snapshot import Snapshot
     from oscillink_store.receipts.receipt import Receipt
 
-__all__ = ["Asked", "obstacle", "replay"]
+__all__ = ["Asked", "differences", "obstacle", "other_release", "question_of", "replay"]
 
 Value = TypeVar("Value")
 
@@ -55,15 +56,34 @@ def obstacle(receipt: Receipt) -> str | None:
         )
     if receipt.version == 1:
         return "receipts of version 1 do not keep what a replay needs"
+    if reason := other_release(content):
+        return reason
+    if content.get("only") and content.get("candidates") is None:
+        return "a light receipt does not tell which anchors were to be ranked"
+    if _lacks_pull(receipt):
+        return (
+            "a minimal receipt of a part does not keep the embedding of the best source, perhaps "
+            "another store's, towards which a question of words alone settles"
+        )
+    return None
+
+
+def other_release(content: Mapping[str, Any]) -> str | None:
+    """Why it takes another release to find what a receipt says again; None when it does not."""
     for name, own in (("kernel_version", KERNEL_VERSION), ("parameter_version", PARAMETER_VERSION)):
         if content.get(name) != own:
             return (
                 f"it was made with {name.replace('_', ' ')} {content.get(name)}, this release has "
                 f"{own}"
             )
-    if content.get("only") and content.get("candidates") is None:
-        return "a light receipt does not tell which anchors were to be ranked"
     return None
+
+
+def _lacks_pull(receipt: Receipt) -> bool:
+    content, part = receipt.content, receipt.content.get("part")
+    if part is None or content.get("delta_h") is None or content["query"]["vector"] is not None:
+        return False
+    return part["pull"] is None
 
 
 def replay(
@@ -79,17 +99,21 @@ def replay(
         QueryError: the question is not told, or another one is.
     """
     query = _query(snapshot, receipt, asked, embedder)
-    _, content = found(snapshot, query, executor)
-    differences = _differences(receipt.content, content)
+    if receipt.content.get("part") is None:
+        _, content = found(snapshot, query, executor)
+    else:
+        content = replayed_part(snapshot, query, receipt.content, executor)
+    found_other = differences(receipt.content, content)
     return ReplayReport(
         receipt=receipt,
-        status="different" if differences else "identical",
+        status="different" if found_other else "identical",
         reason=None,
-        differences=differences,
+        differences=found_other,
     )
 
 
-def _differences(told: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, ...]:
+def differences(told: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, ...]:
+    """The members of which two contents do not say the same."""
     names = sorted({*told, *again})
     return tuple(
         name
@@ -101,22 +125,34 @@ def _differences(told: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str
 
 def _query(snapshot: Snapshot, receipt: Receipt, asked: Asked, embedder: Embedder | None) -> Query:
     content = receipt.content
-    parameters = Parameters(**content["parameters"])
-    text = _text(receipt, asked)
+    question = question_of(receipt, asked, embedder, snapshot.manifest.dimension)
     only = None
     if content["only"]:
         only = np.unique(snapshot.slots_of_ids(list(content["candidates"])))
+    return replace(question, only=only)
+
+
+def question_of(
+    receipt: Receipt, asked: Asked, embedder: Embedder | None, dimension: int | None
+) -> Query:
+    """The question of a receipt, as it was asked.
+
+    Raises:
+        QueryError: it is not told, or another one is.
+    """
+    content = receipt.content
+    text = _text(receipt, asked)
     return Query(
         text=text,
-        vector=_vector(snapshot, receipt, asked, text, embedder),
+        vector=_vector(dimension, receipt, asked, text, embedder),
         k=int(content["k"]),
         where=_where(receipt, asked),
         label=None,
-        parameters=parameters,
-        only=only,
+        parameters=Parameters(**content["parameters"]),
         detail=content["detail"],
         payload=receipt.payload,
-        route=bool((content.get("layers") or {}).get("route")),
+        # of several stores the receipt says it at once
+        route=bool(content.get("route") or (content.get("layers") or {}).get("route")),
     )
 
 
@@ -141,7 +177,7 @@ def _where(receipt: Receipt, asked: Asked) -> str | Filter | None:
 
 
 def _vector(
-    snapshot: Snapshot,
+    dimension: int | None,
     receipt: Receipt,
     asked: Asked,
     text: str | None,
@@ -152,11 +188,14 @@ def _vector(
         return None
     kept, vector = _kept(receipt, "vector"), None
     if asked.vector is not None:
-        vector = unit(asked.vector, snapshot.manifest.dimension, "vector")
+        given = np.asarray(asked.vector)
+        if given.dtype == np.float32 and vector_digest(given) == digest:  # of length 1 already
+            return given
+        vector = unit(asked.vector, dimension, "vector")
     elif kept is not None:
         vector = np.frombuffer(b64decode(kept), "<f4").astype(np.float32, copy=False)
     elif embedder is not None and text is not None:
-        vector = unit(embedder.embed_query(text), snapshot.manifest.dimension, "text's embedding")
+        vector = unit(embedder.embed_query(text), dimension, "text's embedding")
     told = None if vector is None else vector_digest(vector)
     return _matched(receipt, "vector", vector, told, digest)
 

@@ -80,7 +80,7 @@ def _rank(snapshot: Snapshot, query: Query, executor: Executor) -> Ranked:
         )  # fmt: skip
     if query.only is None and len(rows):
         near = rows[seeds(total, numbers, parameters)]
-        rows = neighbourhood(snapshot, rows, near, found.allowed)
+        rows = neighbourhood(snapshot, rows, near, found.allowed, parameters)
         numbers, vectors = measured(snapshot, query, rows, found.named, found.text)
         total = standing(numbers, moments, parameters)
     if len(rows) == 0:

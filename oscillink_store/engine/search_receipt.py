@@ -18,7 +18,7 @@ from oscillink_store.receipts.canonical import digest
 from oscillink_store.receipts.content import asked_of, search_content
 from oscillink_store.receipts.state import arrays_digest, candidates_digest
 
-__all__ = ["receipt_content"]
+__all__ = ["asked_by", "receipt_content"]
 
 # What is longer is told by its digest alone: a receipt is no place for whole documents.
 _LONGEST = 1 << 16
@@ -40,7 +40,7 @@ def receipt_content(
         text=query.text,
         vector=query.vector,
         where=query.where.text if isinstance(query.where, Filter) else query.where,
-        asked=_asked(query) if query.payload == "extended" else None,
+        asked=asked_by(query) if query.payload == "extended" else None,
         k=query.k,
         only=query.only is not None,
         detail=query.detail,
@@ -87,7 +87,8 @@ def _parameters_digest(parameters: Parameters) -> str:
     return digest(parameters.to_dict())
 
 
-def _asked(query: Query) -> dict[str, Any]:
+def asked_by(query: Query) -> dict[str, Any]:
+    """The question itself, as far as it is no whole document."""
     where: dict[str, str] | None = None
     if isinstance(query.where, Filter):
         where = {"filter": query.where.text}

@@ -12,7 +12,7 @@ from oscillink_store.errors import InputError
 from oscillink_store.kernels.degrees import degrees
 from oscillink_store.kernels.laplacian import gather, induce
 from oscillink_store.lattice.records import Records, empty_records
-from oscillink_store.model import RELATIONS
+from oscillink_store.model import RELATION_MASK, RELATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -266,12 +266,19 @@ def amended(entries: Entries, records: Records) -> Entries:
     return Entries(entries.rows, *found[1:])
 
 
-def neighbors(entries: Entries) -> npt.NDArray[np.int64]:
+def neighbors(
+    entries: Entries, relation_weights: Sequence[float] | None = None
+) -> npt.NDArray[np.int64]:
     """Return every anchor with an edge to one of the rows, sorted, each once.
 
-    One of the rows is among them exactly when it neighbours another of them.
+    One of the rows is among them exactly when it neighbours another of them. With
+    ``relation_weights`` ω, edges of relations that weigh nothing do not count.
     """
-    return np.unique(entries.indices).astype(np.int64)
+    indices = entries.indices
+    if relation_weights is not None and 0.0 in relation_weights:
+        counts = np.asarray(relation_weights) > 0.0
+        indices = indices[counts[entries.relation & RELATION_MASK]]
+    return np.unique(indices).astype(np.int64)
 
 
 def induced(entries: Entries, relation_weights: Sequence[float]) -> Adjacency:

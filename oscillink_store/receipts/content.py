@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oscillink_store.receipts.canonical import text_digest, vector_digest
+from oscillink_store.receipts.composed import composed_state, total_delta_h
 from oscillink_store.receipts.state import state_signature
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-__all__ = ["asked_of", "gates_content", "ingest_content", "search_content"]
+__all__ = ["asked_of", "gates_content", "ingest_content", "many_content", "search_content"]
 
 
 def search_content(
@@ -108,6 +109,70 @@ def search_content(
     }
     if layers is not None:
         content["layers"] = layers
+    content["state_sig"] = state_signature(content)
+    return content
+
+
+def many_content(
+    *,
+    text: str | None,
+    vector: ArrayLike | None,
+    where: str | None,
+    asked: Mapping[str, Any] | None,
+    k: int,
+    detail: str,
+    route: bool,
+    parameters: Mapping[str, Any],
+    parameter_version: int,
+    kernel_version: int,
+    statistics: Mapping[str, Any] | None,
+    cosine: tuple[float, float] | None,
+    bm25: tuple[float, float] | None,
+    scale: tuple[float, float] | None,
+    stores: Sequence[Mapping[str, Any]],
+    missing: Sequence[Mapping[str, Any]],
+    results: Sequence[str],
+    result_stores: Sequence[str],
+    scores: Sequence[float],
+    overlap: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Put together the content of the composed receipt of a search of several stores.
+
+    The question is told as of :func:`search_content`, ``route`` tells whether stores
+    with shards looked into some of them alone. ``statistics`` are anchors, words and
+    frequencies as the parts were told them, ``cosine`` and ``bm25`` mean and deviation over all
+    anchors, ``scale`` what evidence counts as 1 and as 0. ``stores`` are the parts, ``missing``
+    the stores that were left out. ``result_stores`` are those of the ``results``, ``overlap`` is
+    that of :func:`oscillink_store.receipts.composed.overlap_of`.
+    """
+    content = {
+        "kind": "many",
+        "query": {
+            "text": None if text is None else text_digest(text),
+            "vector": None if vector is None else vector_digest(vector),
+        },
+        "where": None if where is None else text_digest(where),
+        "asked": asked,
+        "k": k,
+        "detail": detail,
+        "route": route,
+        "parameters": parameters,
+        "parameter_version": parameter_version,
+        "kernel_version": kernel_version,
+        "statistics": statistics,
+        "cosine": cosine,
+        "bm25": bm25,
+        "scale": scale,
+        "stores": stores,
+        "missing": missing,
+        "candidate_count": sum(store["candidates"] for store in stores),
+        "results": results,
+        "result_stores": result_stores,
+        "scores": scores,
+        "delta_h": total_delta_h([store["delta_h"] for store in stores], overlap),
+        "overlap": overlap,
+        "state": composed_state(parameters, stores),
+    }
     content["state_sig"] = state_signature(content)
     return content
 

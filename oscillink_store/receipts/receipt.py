@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from oscillink_store.errors import FormatError, InputError, IntegrityError
 from oscillink_store.receipts.canonical import Json, canonical, parse, plain
+from oscillink_store.receipts.composed import contradiction
 from oscillink_store.receipts.layers import layers_problem
 from oscillink_store.receipts.layout import (
     FEATURES,
@@ -96,6 +97,8 @@ class Receipt:
     def verify(self, key: Key | None = None) -> bool:
         """Recompute both hashes and the state's signature; with a key also the mac.
 
+        Of a search of several stores also how its members add up.
+
         Returns True, or raises IntegrityError that says what fails; with a key that includes a
         receipt that was sealed with another one or with none.
         """
@@ -111,7 +114,7 @@ class Receipt:
             )
         if whole != self.hash:
             raise IntegrityError(f"{self._place()} was edited: its members do not give its hash")
-        if problem := layers_problem(content):
+        if problem := layers_problem(content) or contradiction(content):
             raise IntegrityError(f"{self._place()} contradicts itself: {problem}")
         if "state_sig" in content and content["state_sig"] != state_signature(content):
             raise IntegrityError(
@@ -148,7 +151,7 @@ class Receipt:
 
     @property
     def kind(self) -> str:
-        """Which act the receipt is for: "search", "ingest", "chain" or "gates"."""
+        """Which act the receipt is for: "search", "many", "ingest", "chain" or "gates"."""
         return str(self.content.get("kind", ""))
 
     @property

@@ -173,6 +173,8 @@ def _term(name: str) -> _Value:
 
 
 def _margin(content: Mapping[str, Any]) -> float | None:
+    if content.get("part") is not None:  # one of several stores, which do not tell by themselves
+        return None
     first, fifth = content.get("first_evidence"), content.get("fifth_evidence")
     return None if first is None or fifth is None else first - fifth
 
