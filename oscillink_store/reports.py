@@ -164,9 +164,9 @@ class ReplayReport:
             return f"{start}: authentic, not replayable: {self.reason}"
         if self.status == "different":
             return f"{start}: different in {', '.join(self.differences)}"
-        return f"{start}: identical, {len(self.receipt.result_ids)} results on generation " + str(
-            self.receipt.generation
-        )
+        generation = self.receipt.generation
+        where = "" if generation is None else f" on generation {generation}"
+        return f"{start}: identical, {len(self.receipt.result_ids)} results{where}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def _catalogue(path: Path) -> dict[str, str]:
         raise InputError(
             f"catalogue {path} cannot be read ({error.strerror or error}): check the path"
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f'catalogue {path} holds no stores: write {{"version": 1, "stores": {{name: path}}}}'
         ) from error

@@ -156,7 +156,7 @@ class Receipt:
 
     @property
     def generation(self) -> int | None:
-        """The generation that was searched, or that an ingest made."""
+        """The generation that was searched, or that an ingest made; None of several stores."""
         return self.content.get("generation")
 
     @property
@@ -197,7 +197,8 @@ class Receipt:
         return hash(self.hash)
 
     def __str__(self) -> str:
-        return f"receipt {self.id} ({self.kind}, generation {self.generation})"
+        where = "" if self.generation is None else f", generation {self.generation}"
+        return f"receipt {self.id} ({self.kind}{where})"
 
     def __repr__(self) -> str:
         return (

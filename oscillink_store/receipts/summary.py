@@ -17,7 +17,8 @@ _COUNTS = ("added", "updated", "unchanged", "deleted", "anchors")
 def summary(receipt: Receipt) -> str:
     """Describe a receipt: what was done, what it is made of, where it stands in its chain."""
     when = receipt.time.replace("T", " ").replace("Z", " UTC")
-    lines = [f"receipt {receipt.id}: {receipt.kind} on generation {receipt.generation}, {when}"]
+    where = "" if receipt.generation is None else f" on generation {receipt.generation}"
+    lines = [f"receipt {receipt.id}: {receipt.kind}{where}, {when}"]
     if receipt.label is not None:
         lines.append(f"  label       {receipt.label}")
     lines += _KINDS.get(receipt.kind, _plainly)(receipt)
@@ -83,7 +84,29 @@ def _plainly(receipt: Receipt) -> Iterator[str]:
             yield f"  {name:<11} {value}"
 
 
-_KINDS: dict[str, Callable[[Receipt], Iterator[str]]] = {"search": _search, "ingest": _ingest}
+def _many(receipt: Receipt) -> Iterator[str]:
+    content = receipt.content
+    yield f"  results     {len(receipt.result_ids)} of {receipt.candidate_count} candidates"
+    yield (
+        f"  ΔH          {_figure(receipt.delta_h)}, {len(content['overlap'])} anchors that several "
+        "stores hold counted once"
+    )
+    for part in content["stores"]:
+        yield (
+            f"  part        {part['name']}, generation {part['generation']}: {part['hits']} of "
+            f"{part['candidates']} candidates, ΔH {_figure(part['delta_h'])}, receipt "
+            f"{part['receipt'][:16]}"
+        )
+    for left in content["missing"]:
+        why = left["error"] if left["reason"] is None else f"{left['error']}: {left['reason']}"
+        yield f"  left out    {left['name']}, from the {left['round']} on: {why}"
+
+
+_KINDS: dict[str, Callable[[Receipt], Iterator[str]]] = {
+    "search": _search,
+    "many": _many,
+    "ingest": _ingest,
+}
 
 
 def _flat(terms: Mapping[str, Any]) -> dict[str, float]:
