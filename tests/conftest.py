@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +25,20 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+MEMORY = Path("/dev/shm")
+ROOM = 2 << 30
+CACHE = Path(__file__).parents[1] / ".pytest_cache"
+
+# Stores of tests lie in memory where there is room, unless TMPDIR says where: thousands of them
+# wait for a disk again and again. ``disk`` is for those that are killed.
+if (
+    "TMPDIR" not in os.environ
+    and os.access(MEMORY, os.W_OK)
+    and shutil.disk_usage(MEMORY).free > ROOM
+):
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None
+
 ROWS = [
     {"id": "collegian", "title": "The Collegian",
      "text": "The Collegian was a student newspaper of Houston Baptist University.", "lang": "en"},
@@ -37,6 +54,28 @@ ROWS = [
     {"id": "cake", "title": "Marble cake",
      "text": "Flour, butter, eggs, sugar and cocoa make a marble cake.", "lang": "en"},
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_without_pandas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start other processes as on a machine that has what the package requires and no more.
+
+    Arrow imports pandas at its start wherever there is one, a third of the time until a child
+    has opened a store.
+    """
+    folder = tmp_path_factory.mktemp("children")
+    (folder / "pandas.py").write_text("raise ModuleNotFoundError(__name__, name=__name__)\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A folder on the disk that holds the sources, for files that outlive their writer."""
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_run import Run
 
 import oscillink_store as osc
 from oscillink_store.stdlib_docs import standard_library, stdlib_docs
@@ -146,27 +147,31 @@ def test_output_is_utf8_in_any_locale(tmp_path: Path, locale: dict[str, str]) ->
         for name, value in os.environ.items()
         if not name.startswith(("LC_", "LANG", "PYTHONIO", "PYTHONUTF8"))
     }
+    # the first of them finds its streams as the locale has made them
     for arguments in (["search", path, "Grüße"], ["search", path, "Grüße", "--json"]):
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], capture_output=True, env=kept | locale, check=True
+        script = (
+            "import sys\nfrom oscillink_store.cli import main\n"
+            "try:\n    main(sys.argv[2:])\nexcept SystemExit:\n    main(['stats', sys.argv[1]])\n"
         )
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path / "ß.osc", *map(str, arguments)],
+            capture_output=True, env=kept | locale,
+        )  # fmt: skip
+        assert done.returncode == 1
         assert "Grüße aus Łódź: λ → ∞" in done.stdout.decode()
-        assert done.stderr == b""
-    missing = subprocess.run(
-        [*COMMAND, "stats", str(tmp_path / "ß.osc")], capture_output=True, env=kept | locale
-    )
-    assert "ß.osc" in missing.stderr.decode()
+        (problem,) = done.stderr.decode().splitlines()
+        assert "ß.osc" in problem
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
-def test_narrow_terminals(filled: Path, width: int) -> None:
-    environment = os.environ | {"COLUMNS": str(width)}
+def test_narrow_terminals(
+    filled: Path, cli: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     for arguments in (["search", filled, "encode a header"], ["stats", filled]):
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            capture_output=True, env=environment, check=True, encoding="utf-8",
-        )  # fmt: skip
-        lines = done.stdout.splitlines()
+        run = cli(*arguments)
+        assert run.code == 0
+        lines = run.out.splitlines()
         assert len(lines) > 5
         assert max(map(len, lines)) <= width
 

@@ -750,7 +750,7 @@ def _killed_until_done(root: Path, source: Path, side: Path, run: int) -> int:
                 assert len(ids) == job.anchors == job.added == job.position - job.rejected
 
 
-def test_killed_at_any_moment(tmp_path: Path) -> None:
+def test_killed_at_any_moment(disk: Path) -> None:
     rng = np.random.default_rng(5)
     rows = numbered(1000)
     vectors = rng.standard_normal((len(rows), 8)).round(3)
@@ -758,13 +758,13 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         row["vector"] = vector
     for place in range(7, len(rows), 97):
         rows[place]["text"] = ""
-    source = write(tmp_path / "a.jsonl", rows)
+    source = write(disk / "a.jsonl", rows)
     later = [dict(row) for i, row in enumerate(rows) if i % 3]
     for changed in later[::4]:
         changed["text"] = changed["text"] and changed["text"] + " again"
     outcomes, kills = [], 0
     for name in ("whole", "killed"):
-        root, side = tmp_path / f"{name}.osc", tmp_path / f"{name}.jsonl"
+        root, side = disk / f"{name}.osc", disk / f"{name}.jsonl"
         sides = []
         for turn, content_ in enumerate((rows, later)):
             write(source, content_)

@@ -142,8 +142,8 @@ def run(folder: Path, kills: int, seed: int) -> Victim:
     return victim
 
 
-def test_a_writer_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
-    victim = run(tmp_path, 20, seed=1)
+def test_a_writer_killed_again_and_again_loses_nothing(disk: Path) -> None:
+    victim = run(disk, 20, seed=1)
     assert sum(victim.kills.values()) == 20
     assert victim.kills["ingest"] >= 3
 
@@ -151,7 +151,7 @@ def test_a_writer_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(2, 6))
-def test_a_writer_killed_fifty_times_loses_nothing(tmp_path: Path, seed: int) -> None:
-    victim = run(tmp_path, 50, seed)
+def test_a_writer_killed_fifty_times_loses_nothing(disk: Path, seed: int) -> None:
+    victim = run(disk, 50, seed)
     assert {"ingest", "delete", "maintain"} <= victim.kills.keys()
     print(dict(victim.kills))

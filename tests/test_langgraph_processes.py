@@ -113,17 +113,3 @@ def test_of_two_puts_at_once_one_leaves_nothing_behind(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(put, names))
     assert {record.key for record in sound(folder)} == {str(step) for step in steps}
-
-
-def test_the_example_remembers() -> None:
-    example = Path(__file__).parents[1] / "examples" / "langgraph_memory.py"
-    result = subprocess.run(
-        [sys.executable, str(example)], capture_output=True, text=True, check=True, timeout=120
-    )
-    answers = [line.strip() for line in result.stdout.splitlines() if "old me" in line]
-    assert answers == [
-        "You told me: The spare key is under the blue flower pot.",
-        "You told me: The spare key is in the letter box.",
-        "You told me: My sister Clara lives in Lisbon.",
-        "You never told me.",
-    ]

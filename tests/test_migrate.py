@@ -428,14 +428,14 @@ class TestBackup:
 
 
 class TestKills:
-    def test_it_can_be_killed_anywhere_and_run_again(self, tmp_path: Path) -> None:
-        whole = run(unpack(EARLIER[-1], tmp_path / "whole"), 10_000)
+    def test_it_can_be_killed_anywhere_and_run_again(self, disk: Path) -> None:
+        whole = run(unpack(EARLIER[-1], disk / "whole"), 10_000)
         assert whole.returncode == 0
         operations = int(whole.stdout)
-        expected = held(tmp_path / "whole" / f"format-{EARLIER[-1]}.osc")
+        expected = held(disk / "whole" / f"format-{EARLIER[-1]}.osc")
         left: list[int] = []
         for number in range(10):
-            root = unpack(EARLIER[-1], tmp_path / str(number))
+            root = unpack(EARLIER[-1], disk / str(number))
             count = 1 + number * (operations - 1) // 9
             assert run(root, count).returncode == -signal.SIGKILL
             left.append(read_current(root).format_version)

@@ -12,6 +12,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+RECALLED = {
+    "langgraph_memory.py": [
+        "You told me: The spare key is under the blue flower pot.",
+        "You told me: The spare key is in the letter box.",
+        "You told me: My sister Clara lives in Lisbon.",
+        "You never told me.",
+    ],
+}
+
 
 def test_the_readme_runs_top_to_bottom(tmp_path: Path) -> None:
     blocks = BLOCKS.findall((ROOT / "README.md").read_text(encoding="utf-8"))
@@ -34,3 +43,5 @@ def test_example_runs(path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert not done.stderr
+    recalled = [line.strip() for line in done.stdout.splitlines() if "old me" in line]
+    assert recalled == RECALLED.get(path.name, [])

@@ -48,8 +48,8 @@ def check(root: Path, done: int) -> int:
     return step
 
 
-def test_a_killed_writer_leaves_both_or_neither(tmp_path: Path) -> None:
-    root, chance = tmp_path / "store.osc", random.Random(7)
+def test_a_killed_writer_leaves_both_or_neither(disk: Path) -> None:
+    root, chance = disk / "store.osc", random.Random(7)
     open_store(root).close()
     reached = [0]
     for number in range(10):
