@@ -126,7 +126,7 @@ def test_a_small_file_system(tmp_path: Path, name: str) -> None:
         check_next(root, STEPS[name])
 
 
-def limit_file_sizes(root: Path, name: str) -> None:
+def limit_file_sizes(root: Path, name: str, step: int) -> None:
     """Files may not grow beyond more and more bytes, until the write succeeds."""
     fill(root)
     failures = 0
@@ -140,7 +140,7 @@ def limit_file_sizes(root: Path, name: str) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    for room in range(0, 1 << 20, 512):
+    for room in range(0, 1 << 20, step):
         if not fails(root, STEPS[name], limited(room)):
             break
         failures += 1
@@ -148,12 +148,13 @@ def limit_file_sizes(root: Path, name: str) -> None:
     check_next(root, STEPS[name])
 
 
+@pytest.mark.parametrize("step", [1024, pytest.param(128, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STEPS)
-def test_files_that_may_not_grow(tmp_path: Path, name: str) -> None:
+def test_files_that_may_not_grow(tmp_path: Path, name: str, step: int) -> None:
     """The same wherever nothing may be mounted; in a process of its own, whose limits go."""
-    script = "import sys, test_disk_full as t; t.limit_file_sizes(t.Path(sys.argv[1]), sys.argv[2])"
+    script = "from test_disk_full import *; limit_file_sizes(Path({!r}), {!r}, {!r})"
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "store.osc"), name],
+        [sys.executable, "-c", script.format(str(tmp_path / "store.osc"), name, step)],
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,9 @@ LEFT_OUT = {
     "test_inmemory_upsert": "compares the dict in which it keeps a vector; ours has unit length",
     "test_inmemory_call_embeddings_async": "its embeddings give a mock in place of vectors",
 }
+SLOW = {"test_aincremental_cleanup_with_different_batchsize",
+        "test_afull_cleanup_with_different_batchsize"}  # fmt: skip
+"""Thousands of documents once more, by the asynchronous calls that the others make as well."""
 FILES = (
     "indexing/test_indexing.py",
     "indexing/test_in_memory_record_manager.py",
@@ -89,6 +92,8 @@ def loaded(path: str) -> dict[str, FunctionType]:
 
 
 ALL = {name: test for path in FILES for name, test in loaded(path).items()}
+for name in SLOW:
+    ALL[name] = pytest.mark.slow(ALL[name])
 globals().update({name: test for name, test in ALL.items() if name not in LEFT_OUT})
 
 
