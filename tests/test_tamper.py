@@ -32,6 +32,7 @@ from oscillink_store.storage.tables import VERSION_HINT
 
 KEY = Key(id="audit", secret=b"sixteen bytes or more")
 MUTATIONS = int(os.environ.get("OSCILLINK_MUTATIONS", "2000"))
+SEEDS = (20, 21)
 
 
 def rows(start: int, stop: int) -> list[dict[str, Any]]:
@@ -125,12 +126,13 @@ def told(path: Path, *, keyed: bool) -> tuple[str, ...]:
         return (str(error),)
 
 
-def test_every_mutation_is_found(path: Path) -> None:
-    rng = random.Random(20)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_mutation_is_found(path: Path, seed: int) -> None:
+    rng = random.Random(seed)
     files = targets(path)
     done: Counter[str] = Counter()
     missed = []
-    while done.total() < MUTATIONS:
+    while done.total() < MUTATIONS // len(SEEDS):
         file, kind = rng.choice(files), rng.choice(KINDS)
         whole = file.read_bytes()
         changed = kind(whole, rng)
