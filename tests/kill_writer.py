@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from state_model import open_store
+from state_model import PARAMETERS, SHARDED, open_store
 
 import oscillink_store as osc
 
@@ -172,11 +172,11 @@ class Countdown:
 
 
 def main() -> None:
-    root, journal, seed, countdown = sys.argv[1:]
+    root, journal, seed, countdown, *sharded = sys.argv[1:]
     chance = random.Random(seed)
     state = read_journal(Path(journal))
     assert state.pending is None
-    with open_store(Path(root)) as store:
+    with open_store(Path(root), SHARDED if sharded else PARAMETERS) as store:
         store.search("Blue House", vector=[1, 0, 0])  # kernels are loaded before the kill is due
         print("ready", flush=True)
         if int(countdown):

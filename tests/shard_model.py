@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def check_nodes(store: osc.Store | osc.Snapshot) -> None:
     own, gates = sharded.own[snapshot.alive_slots], snapshot.gates[snapshot.alive_slots]
     ones = np.ones(len(own), np.int64)
     _check_counts(sharded.levels[0], own, ones, gates.astype(np.float64))
-    for below, level in zip(sharded.levels, sharded.levels[1:], strict=False):
+    for below, level in pairwise(sharded.levels):
         _check_counts(level, below.parents, below.anchors, below.weights * below.held)
         assert level.items.max() <= most(hierarchy.CHILDREN)
     last = sharded.levels[-1]
@@ -131,9 +132,7 @@ def check_settled(store: osc.Store | osc.Snapshot) -> None:
         for node in range(len(level.items)):
             if number == 0:
                 rows = alive[sharded.shards_of(alive) == node]
-                items = Items(
-                    rows, snapshot.vectors(rows), snapshot.gates[rows], snapshot.lattice
-                )
+                items = Items(rows, snapshot.vectors(rows), snapshot.gates[rows], snapshot.lattice)
             else:
                 items = _under(sharded.levels[number - 1], node, parameters)
             _check_summary(level, node, summarize(items, parameters))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ PARAMETERS = osc.Parameters(
 )  # fmt: skip
 """Limits so small that a handful of anchors crosses all of them."""
 
+SHARDED = replace(PARAMETERS, shards_from=3, shard_anchors=2, max_nodes=2, route_share=1.0)
+"""With shards, all of which are searched."""
+
 QUESTIONS: tuple[dict[str, Any], ...] = (
     {"text": "who built the Blue House"},
     {"text": "what did Anna say of the Grand Hotel", "where": "n > 1"},
@@ -33,13 +37,13 @@ QUESTIONS: tuple[dict[str, Any], ...] = (
 Matrix = npt.NDArray[np.float64]
 
 
-def open_store(path: Path) -> osc.Store:
-    return osc.connect(path, fields=FIELDS, parameters=PARAMETERS)
+def open_store(path: Path, parameters: osc.Parameters = PARAMETERS) -> osc.Store:
+    return osc.connect(path, fields=FIELDS, parameters=parameters)
 
 
-def rebuilt(path: Path, rows: pa.Table) -> osc.Store:
+def rebuilt(path: Path, rows: pa.Table, parameters: osc.Parameters = PARAMETERS) -> osc.Store:
     """A store built from nothing in one ingest, if there is anything."""
-    store = open_store(path)
+    store = open_store(path, parameters)
     if rows.num_rows:
         store.ingest(rows)
     return store

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from kill_writer import Batches, State, ids, read_journal, size, write
-from state_model import check_same, open_store, rebuilt
+from shard_model import check_nodes, check_settled
+from state_model import PARAMETERS, SHARDED, check_same, open_store, rebuilt
 
 import oscillink_store as osc
 from oscillink_store.storage.manifest import manifest_path, manifests_on_disk, read_manifest
@@ -25,17 +26,20 @@ WRITER = Path(__file__).parent / "kill_writer.py"
 class Victim:
     """A store and the journal of its writers, who are killed one after another."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, *, sharded: bool = False) -> None:
         self.root = folder / "store.osc"
         self.journal = folder / "journal"
         self.chance = random.Random(seed)
         self.kills = Counter[str]()
-        open_store(self.root).close()
+        self.sharded = sharded
+        self.parameters = SHARDED if sharded else PARAMETERS
+        open_store(self.root, self.parameters).close()
 
     def kill(self, *, operations: int = 0) -> None:
         """Start a writer and kill it after a while, or before a file operation of its."""
         seed = self.chance.random()
         command = [sys.executable, WRITER, self.root, self.journal, seed, operations]
+        command += ["sharded"] * self.sharded
         with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
@@ -51,8 +55,10 @@ class Victim:
         state = read_journal(self.journal)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with open_store(self.root) as store:
+            with open_store(self.root, self.parameters) as store:
                 assert store.verify().problems == ()
+                if store.current().sharded is not None:
+                    check_nodes(store)
                 held, trusted = batches(store.to_arrow()), gates(store)
                 if state.pending is not None:
                     self.kills[state.pending["do"]] += 1
@@ -77,15 +83,17 @@ class Victim:
 
     def finish(self) -> None:
         """What was left lying about goes, and the store equals one built from nothing."""
-        with open_store(self.root) as store, store.snapshot() as pinned:
+        with open_store(self.root, self.parameters) as store, store.snapshot() as pinned:
             report = store.maintain()
             assert report.corrections >= 0
             held = store.to_arrow()
             assert pinned.to_arrow().equals(held)
-            with rebuilt(self.root.parent / "built.osc", held) as other:
+            if self.sharded:
+                check_settled(store)
+            with rebuilt(self.root.parent / "built.osc", held, self.parameters) as other:
                 check_same(store, other)
                 check_same(pinned, other)
-        with open_store(self.root) as store:
+        with open_store(self.root, self.parameters) as store:
             store.maintain()
         assert strays(self.root) == set()
 
@@ -132,8 +140,8 @@ def strays(root: Path) -> set[str]:
     } - named  # fmt: skip
 
 
-def run(folder: Path, kills: int, seed: int) -> Victim:
-    victim = Victim(folder, seed)
+def run(folder: Path, kills: int, seed: int, *, sharded: bool = False) -> Victim:
+    victim = Victim(folder, seed, sharded=sharded)
     for number in range(kills):
         # half of them at any time, half before one of the next file operations
         victim.kill(operations=victim.chance.randrange(1, 250) if number % 2 else 0)
@@ -146,6 +154,11 @@ def test_a_writer_killed_again_and_again_loses_nothing(disk: Path) -> None:
     victim = run(disk, 20, seed=1)
     assert sum(victim.kills.values()) == 20
     assert victim.kills["ingest"] >= 3
+
+
+def test_summary_nodes_are_those_of_what_a_killed_writer_left(tmp_path: Path) -> None:
+    victim = run(tmp_path, 4, seed=7, sharded=True)
+    assert victim.kills["ingest"] >= 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from oscillink_store.kernels.dense import gather, products
 from oscillink_store.kernels.scan import (
     Part,
     Scanned,
+    best_listed,
     best_rows,
     encode_query,
     quantize,
@@ -455,3 +459,78 @@ class TestSimilarities:
         for row in (0, 17, 399):
             assert similarities(vectors, np.array([row]), psi)[0] == everything[row]
         assert len(similarities(vectors, np.empty(0, np.int64), psi)) == 0
+
+
+# Slots of two parts and the best of them, from kernels that lie compiled beside the sources.
+PROGRAM = """
+import json, sys
+import numpy as np
+from oscillink_store.kernels.scan import best_listed, quantize
+vectors = np.cos(np.arange(300 * 9, dtype=np.float32)).reshape(300, 9)
+parts = [(0, *quantize(vectors[:120])), (120, *quantize(vectors[120:]))]
+found = best_listed(parts, vectors[7], 20, np.arange(1, 300, 3))
+print(json.dumps([found.rows.tolist(), found.cutoff, found.error, "numba" in sys.modules]))
+"""
+
+
+class TestListed:
+    """Some slots alone: what a scan of all rows finds under a mask of these."""
+
+    def agree(
+        self, rng: np.random.Generator, vectors: Floats, psi: Floats, count: int, share: float,
+        *, pieces: int, gap: int = 0,
+    ) -> None:  # fmt: skip
+        parts, slots = split(rng, vectors, pieces, gap)
+        listed = slots[rng.random(len(slots)) < share]
+        mask = np.zeros(int(slots.max(initial=-1)) + 1, np.uint8)
+        mask[listed] = 1
+        found, wanted = best_listed(parts, psi, count, listed), best_rows(parts, psi, count, mask)
+        assert found.rows.tolist() == wanted.rows.tolist()
+        assert found.error == wanted.error
+        assert (found.mean, found.deviation) == (0.0, 0.0)
+        assert found.cutoff == (wanted.cutoff if count < len(listed) else -np.inf)
+
+    @given(
+        st.integers(0, 60), st.integers(1, 9), st.integers(0, 70), st.integers(1, 5),
+        st.integers(0, 4), st.sampled_from([0.0, 0.1, 0.6, 1.0]), st.integers(0, 2**32),
+    )  # fmt: skip
+    def test_few_rows_many_ties(
+        self, rows: int, dimension: int, count: int, pieces: int, gap: int, share: float, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        vectors = rng.integers(-1, 2, (rows, dimension)).astype(np.float32)
+        psi = rng.integers(-1, 2, dimension).astype(np.float32)
+        self.agree(rng, vectors, psi, count, share, pieces=pieces, gap=gap)
+
+    @pytest.mark.parametrize("dimension", [1, 33, 128, 385])
+    @pytest.mark.parametrize("share", [0.001, 0.3, 1.0])
+    def test_many_rows(self, dimension: int, share: float) -> None:
+        """More than are multiplied at a time."""
+        rng = np.random.default_rng(dimension)
+        vectors, psi = unit(rng, 5_000, dimension), unit(rng, dimension)
+        for pieces, gap, count in ((1, 0, 100), (4, 700, 10), (9, 3, 6_000)):
+            self.agree(rng, vectors, psi, count, share, pieces=pieces, gap=gap)
+
+    def test_slots_that_are_in_no_part_are_refused(self) -> None:
+        rng = np.random.default_rng(0)
+        parts = [(first, *quantize(unit(rng, 10, 6))) for first in (5, 20)]
+        for slots in ([4, 5], [15], [14, 15], [16, 20], [5, 18, 25], [29, 30], [30]):
+            with pytest.raises(ValueError, match="not all in a part"):
+                best_listed(parts, unit(rng, 6), 3, np.array(slots))
+        for empty in ([], [(0, *quantize(np.empty((0, 6), np.float32)))]):
+            with pytest.raises(ValueError, match="not all in a part"):
+                best_listed(empty, unit(rng, 6), 3, np.array([0]))
+            assert best_listed(empty, unit(rng, 6), 3, np.empty(0, np.int64)).rows.size == 0
+        wrong = (0, np.zeros((3, 5), np.uint8), np.ones(3, np.float32))
+        with pytest.raises(ValueError, match="for a query of 3 bytes"):
+            best_listed([wrong], unit(rng, 6), 3, np.array([0]))
+
+    def test_kernels_that_were_compiled_before_find_the_same(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        exec(PROGRAM, {})
+        *found, _ = json.loads(capsys.readouterr().out)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert json.loads(done.stdout) == [*found, False]

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from state_model import check_same, open_store, rebuilt
+from state_model import PARAMETERS, check_same, open_store, rebuilt
 
 from oscillink_store.engine import compact, fold, parts, plan
 from oscillink_store.storage import tables
@@ -63,12 +63,14 @@ class StoreMachine(RuleBasedStateMachine):
     ``gates`` holds their trust, which is not only what their sources said.
     """
 
+    parameters = PARAMETERS
+
     def __init__(self) -> None:
         super().__init__()
         # exactness is what is tested here: no need to wait for a disk
         memory = Path("/dev/shm")
         self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-        self.store = open_store(self.folder / "store.osc")
+        self.store = open_store(self.folder / "store.osc", self.parameters)
         self.expected: dict[str, dict[str, Any]] = {}
         self.gates: dict[str, float] = {}
         self.changed = False
@@ -169,7 +171,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = open_store(self.folder / "store.osc")
+        self.store = open_store(self.folder / "store.osc", self.parameters)
         self.changed = True
 
     @invariant()
@@ -184,7 +186,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert _shown(row) == _shown(expected)
         self.built += 1
         path = self.folder / f"built{self.built}.osc"
-        with rebuilt(path, held) as other:
+        with rebuilt(path, held, self.parameters) as other:
             check_same(self.store, other)
         shutil.rmtree(path)
         report = self.store.verify()
@@ -223,9 +225,9 @@ def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(module, name, value)
 
 
-def run(examples: int, steps: int) -> None:
+def run(examples: int, steps: int, machine: type[StoreMachine] = StoreMachine) -> None:
     run_state_machine_as_test(
-        StoreMachine, settings=settings(max_examples=examples, stateful_step_count=steps)
+        machine, settings=settings(max_examples=examples, stateful_step_count=steps)
     )
 
 
