@@ -276,7 +276,8 @@ class TestCommands:
 
     def test_keys(self, cli: Callable[..., Run], tmp_path: Path, store: osc.Store) -> None:
         file = tmp_path / "audit.json"
-        assert cli("key", file).out == f"key audit is in {file}\n"
+        told = cli("key", file).out.split()  # a long path takes a line of its own
+        assert told == ["key", "audit", "is", "in", str(file)]
         assert cli("key", file).code == 1
         run = cli("--key", file, "search", store.path, "word3", "--receipt")
         assert "sealed with key audit" in run.out
