@@ -10,11 +10,12 @@ demo: .venv-demo/installed
 
 # a write beyond one of Arrow's buffers ends the run where it happens
 test: .venv/installed lint
-	ARROW_DEBUG_MEMORY_POOL=abort .venv/bin/python -m pytest -n 3 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= ARROW_DEBUG_MEMORY_POOL=abort \
+	.venv/bin/python -m pytest -n 3 --dist worksteal
 
 slow: .venv/installed
 	.venv/bin/python $(PIP_INSTALL) -e '.[test,fuzz]'
-	.venv/bin/python -m pytest -m slow
+	TMPDIR=/var/tmp .venv/bin/python -m pytest -m slow
 
 lint: .venv/installed
 	.venv/bin/ruff check .

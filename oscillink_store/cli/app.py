@@ -1,6 +1,7 @@
 """The application: its commands, and the one place where an error becomes a line and a code."""
 
 import contextlib
+import os
 import signal
 import sys
 import warnings
@@ -108,11 +109,24 @@ for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: [bold]{_example}[/bold]")(_command)
 
 
+_INTERRUPTED = 130  # 128 + SIGINT
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends in ``SystemExit`` with the code that ``--help`` documents."""
     use_utf8()
-    with _noted_warnings():
-        code = _run(arguments)
+    try:
+        with _noted_warnings():
+            code = _run(arguments)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        code = _INTERRUPTED
+    if code == _INTERRUPTED and arguments is None:
+        # A thread whose start was interrupted is waited for at the end, for ever. Stores were
+        # closed on the way here.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     with contextlib.suppress(ValueError):  # not in the main thread
         # all is done and said: an interrupt could only spoil the ending
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -161,6 +175,6 @@ def _run(arguments: Sequence[str] | None) -> int:
             "(oscillink-store --traceback … shows where)"
         )
         return 1
-    if code == 130:
+    if code == _INTERRUPTED:
         complain("interrupted")
     return int(code or 0)

@@ -14,12 +14,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from oscillink_store.lattice.graph import Csr
 from oscillink_store.lattice.levels import Grouped, Hierarchy, Inverse, Level, node_graph
 from oscillink_store.model import Parameters
 
-__all__ = ["BASE", "CORRECTED", "SHARDS", "Sharded", "posted", "shards_name", "summaries_name"]
+__all__ = [
+    "BASE",
+    "CORRECTED",
+    "SHARDS",
+    "Sharded",
+    "posted",
+    "shards_name",
+    "summaries_name",
+    "summaries_schema",
+]
 
 SHARDS, BASE, CORRECTED = "shards", "super/base", "super/corrections"
 
@@ -36,6 +46,30 @@ def shards_name(first: int) -> str:
 def summaries_name(level: int) -> str:
     """The segment of a level's summary nodes; 0 are the shards'."""
     return f"summaries/{level}"
+
+
+def summaries_schema(dimension: int) -> pa.Schema:
+    """The columns of summaries.lance: a row per summary node."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("level", pa.int32(), nullable=False),
+            pa.field("parent", pa.string()),
+            pa.field("anchors", pa.int64(), nullable=False),
+            pa.field("items", pa.int64(), nullable=False),
+            pa.field("weight", pa.float64(), nullable=False),
+            pa.field("gate", pa.float64(), nullable=False),
+            pa.field("held", pa.float32(), nullable=False),
+            pa.field("coherence", pa.float64(), nullable=False),
+            pa.field("edges", pa.int64(), nullable=False),
+            pa.field("null_points", pa.int64(), nullable=False),
+            pa.field("anomaly", pa.float64(), nullable=False),
+            pa.field("delta_h", pa.float64(), nullable=False),
+            pa.field("generation", pa.int64(), nullable=False),
+            pa.field("changed", pa.int64(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
 
 
 def posted(own: Int32, groups: int) -> Arrays:

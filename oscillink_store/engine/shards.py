@@ -19,6 +19,7 @@ from oscillink_store.engine.sharded import (
     posted,
     shards_name,
     summaries_name,
+    summaries_schema,
 )
 from oscillink_store.engine.snapshot import SUMMARIES, Snapshot
 from oscillink_store.errors import InputError
@@ -39,37 +40,12 @@ __all__ = [
     "refreshed",
     "shard_batch",
     "shard_gates",
-    "summaries_schema",
 ]
 
 Slots = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
 _SUPER = ("base", "indptr", "indices", "weights"), ("touched", "kernel")
-
-
-def summaries_schema(dimension: int) -> pa.Schema:
-    """The columns of summaries.lance: a row per summary node."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("level", pa.int32(), nullable=False),
-            pa.field("parent", pa.string()),
-            pa.field("anchors", pa.int64(), nullable=False),
-            pa.field("items", pa.int64(), nullable=False),
-            pa.field("weight", pa.float64(), nullable=False),
-            pa.field("gate", pa.float64(), nullable=False),
-            pa.field("held", pa.float32(), nullable=False),
-            pa.field("coherence", pa.float64(), nullable=False),
-            pa.field("edges", pa.int64(), nullable=False),
-            pa.field("null_points", pa.int64(), nullable=False),
-            pa.field("anomaly", pa.float64(), nullable=False),
-            pa.field("delta_h", pa.float64(), nullable=False),
-            pa.field("generation", pa.int64(), nullable=False),
-            pa.field("changed", pa.int64(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
-        ]
-    )
 
 
 class Coming(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from oscillink_store.engine.shards import summaries_schema
+from oscillink_store.engine.sharded import summaries_schema
 from oscillink_store.engine.snapshot import SUMMARIES, Snapshot
 from oscillink_store.model import RELATION_MASK, RELATIONS
 from oscillink_store.storage.schemas import metadata_schema
