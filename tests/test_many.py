@@ -165,9 +165,10 @@ def test_no_text_leaves_a_store_but_that_of_hits(paths: list[Path]) -> None:
                 mark = f"mark{row['id'][1:]}".encode()
                 held = any(content[at + len(mark) :][:1].isdigit() is False
                            for at in places(content, mark))  # fmt: skip
-                assert held == (
-                    task == "settle_part" and row["id"] in chosen.get(folder, ())
-                ), (task, row["id"])
+                assert held == (task == "settle_part" and row["id"] in chosen.get(folder, ())), (
+                    task,
+                    row["id"],
+                )
                 told += held
         assert told == 3
 
@@ -197,7 +198,7 @@ class TestArguments:
             assert many.names == ["x", "y"]
             assert many.search("word3").complete
         catalogue.write_text('{"version": 2, "stores": {}}')
-        with pytest.raises(ValueError, match="catalogue .* has version 2"):
+        with pytest.raises(ValueError, match=r"catalogue .* has version 2"):
             osc.connect_many(catalogue)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1, "stores": [1]}', "[" * 9999])

@@ -23,10 +23,12 @@ Answer = TypeVar("Answer")
 class Left:
     """A store that was left out: from which round on, and why.
 
-    ``error`` is the name of the exception, ``generation`` the one that it had counted before.
+    ``place`` is its own among all stores, ``error`` the name of the exception, ``generation``
+    the one that it had counted before.
     """
 
     store: str
+    place: int
     round: str
     error: str
     reason: str
@@ -150,6 +152,7 @@ class Asking:
         self._errors.append(error)
         self.left[name] = Left(
             store=name,
+            place=list(self._places).index(name),
             round=turn,
             error=type(error).__name__,
             reason=str(error).encode("utf-8", "replace").decode() or "it did not say why",

@@ -76,6 +76,7 @@ def _part(name: str, survey: Survey, settled: Settled) -> dict[str, Any]:
 def _missing(left: Left, payload: Payload) -> dict[str, Any]:
     return {
         "name": left.store,
+        "place": left.place,
         "round": left.round,
         "generation": left.generation,
         "error": left.error,

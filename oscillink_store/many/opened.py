@@ -19,7 +19,7 @@ from oscillink_store.storage.wal import Ledger
 __all__ = ["Opened", "forget", "opened"]
 
 _MOST_STORES = 256
-_MOST_GENERATIONS = 4
+_MOST_GENERATIONS = 2
 
 
 class Opened:

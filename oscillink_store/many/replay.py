@@ -72,16 +72,16 @@ def _parts(
 
 def _whole(asking_of: AskingOf, told: Receipt, query: Query) -> ReplayReport:
     content = told.content
-    generations = {entry["name"]: entry["generation"] for entry in content["stores"]}
+    entries = list(content["stores"])
+    for left in sorted(content["missing"], key=lambda entry: int(entry["place"])):
+        entries.insert(left["place"], left)  # sums are rounded in the order of the stores
     # what was counted of stores that left later is in the statistics
-    leaving = {
-        entry["name"]: entry["round"]
-        for entry in content["missing"]
-        if entry["generation"] is not None
+    generations = {
+        entry["name"]: entry["generation"] for entry in entries if entry["generation"] is not None
     }
-    generations |= {
-        entry["name"]: entry["generation"] for entry in content["missing"]
-        if entry["name"] in leaving
+    leaving = {
+        entry["name"]: entry["round"] for entry in content["missing"]
+        if entry["name"] in generations
     }  # fmt: skip
     asking = asking_of(list(generations), leaving)
     for name in generations:
