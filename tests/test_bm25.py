@@ -19,6 +19,7 @@ from oscillink_store.lattice.postings import (
     Postings,
     TextStatistics,
     build,
+    frequencies,
     merge,
     search,
     take,
@@ -92,6 +93,24 @@ def test_it_is_bm25_of_the_texts_alive(case, question: str, limit: int) -> None:
     assert (slots.dtype, found.dtype) == (np.int64, np.float64)
     assert slots.tolist() == [slot for _, slot in expected]
     assert found.tolist() == [-value for value, _ in expected]
+
+
+@given(corpora(), questions)
+def test_a_part_of_a_larger_corpus_scores_by_the_statistics_of_all(case, question: str) -> None:
+    documents, cuts, alive, _ = case
+    living = [text for text, there in zip(documents, alive, strict=True) if there]
+    mask = np.array(alive, np.uint8)
+    parts = parts_of(documents, cuts)
+    counted = [frequencies([part], question, mask) for part in parts]
+    whole = statistics_of(living)._replace(frequencies=np.sum(counted, axis=0, dtype=np.int64))
+    found = {}
+    for part in parts:
+        slots, scores = search([part], question, 20, alive=mask, allowed=None, statistics=whole)
+        found |= dict(zip(slots.tolist(), scores.tolist(), strict=True))
+    slots, scores = search(
+        parts, question, 20, alive=mask, allowed=None, statistics=statistics_of(living)
+    )
+    assert found == dict(zip(slots.tolist(), scores.tolist(), strict=True))
 
 
 @given(corpora(), questions)

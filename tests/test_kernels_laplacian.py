@@ -10,6 +10,7 @@ import pytest
 from dense_lattice import adjacency_of, laplacian_of, random_weights
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import block_diag, csr_array
 
 from oscillink_store.errors import InputError
 from oscillink_store.kernels.laplacian import normalize
@@ -20,6 +21,7 @@ from oscillink_store.lattice.graph import (
     Entries,
     TypedEdges,
     TypedGraph,
+    block_diagonal,
     build_csr,
     cut_out,
     empty_graph,
@@ -174,6 +176,25 @@ def test_neighbors_are_the_columns_of_the_rows(anchors: int, counts: list[int], 
     found = neighbors(entries_of(csr, rows))
     assert found.dtype == np.int64
     assert found.tolist() == expected.tolist()
+    # edges of relations that weigh nothing lead nowhere
+    omega = [float(rng.random() < 0.5) for _ in RELATIONS]
+    heavy = sum(weight * dense_csr(csr, code) for code, weight in enumerate(omega))
+    expected = np.flatnonzero((np.asarray(heavy) * np.ones((anchors, 1)))[rows].any(axis=0))
+    assert neighbors(entries_of(csr, rows), omega).tolist() == expected.tolist()
+
+
+@typed
+def test_graphs_side_by_side_share_no_edge(anchors: int, counts: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for size in (anchors, 1, anchors + 2):
+        csr = build_csr(size, [edges_of(rng, size, count, 0) for count in counts[:1]])
+        blocks.append(induced(entries_of(csr, np.arange(size)), OMEGA))
+    joined = block_diagonal(blocks)
+    expected = block_diag([csr_array(each[::-1], (len(each[0]) - 1,) * 2) for each in blocks])
+    n = 2 * anchors + 3
+    np.testing.assert_array_equal(csr_array(joined[::-1], (n, n)).toarray(), expected.toarray())
+    assert [array.dtype for array in joined] == [np.int64, np.int32, np.float64]
 
 
 def test_a_graph_is_cut_out_of_read_only_memory_maps(tmp_path: Path) -> None:

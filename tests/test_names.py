@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from oscillink_store.lattice.keyindex import find, merged, taken
 from oscillink_store.lattice.names import (
     NameIndex,
+    facet_spans,
     line_keys,
     match,
+    meant_anchors,
+    meant_value,
     name_index,
+    named_runs,
     named_values,
     title_line,
     title_runs,
@@ -295,3 +299,40 @@ def test_values_that_read_alike_are_all_named() -> None:
         "Ann-Marie",
     ]
     assert named_values("anything", []) == []
+
+
+@given(
+    st.lists(st.sampled_from([None, "red mill", "mill", "old red mill", "town", "x"]), max_size=18),
+    st.lists(st.integers(0, 2), min_size=18, max_size=18),
+    st.lists(st.sampled_from(["old", "red", "mill", "town", "a"]), max_size=9).map(" ".join),
+)
+def test_names_in_several_stores_are_those_of_one(
+    titles: list[str | None], homes: list[int], question: str
+) -> None:
+    parameters = Parameters(title_max_anchors=2)
+    stores = [
+        [slot for slot, home in zip(range(len(titles)), homes, strict=False) if home == at]
+        for at in range(3)
+    ]
+    runs = []
+    for slots in stores:
+        own = [titles[slot] for slot in slots]
+        parts = [(0, name_index(own, parameters))]
+        runs.append(named_runs(question, parts, None, own.__getitem__, parameters))
+    meant = meant_anchors(runs, parameters)
+    found = {stores[at][slot] for at, slots in enumerate(meant) for slot in slots}
+    assert sorted(found) == named(question, titles, parameters)
+
+
+def test_a_value_is_meant_when_no_other_is() -> None:
+    def meant(question: str, *stores: list[str], present: set[str] | None = None) -> str | None:
+        spans = [span for values in stores for span in facet_spans(question, values)]
+        return meant_value(spans, lambda: present)
+
+    assert meant("by Ann Lee", ["Ann"], ["Ann Lee", "Bob"]) == "Ann Lee"
+    assert meant("by Ann", ["Ann"], ["Ann"]) == "Ann"
+    assert meant("by Ann and Bob", ["Ann"], ["Bob"]) is None
+    assert meant("by Ann and Bob", ["Ann"], ["Bob"], present={"Bob", "Carla"}) == "Bob"
+    # one alone is meant even where the filter leaves none of its anchors
+    assert meant("by Ann", ["Ann"], present=set()) == "Ann"
+    assert meant("by nobody", ["Ann"]) is None

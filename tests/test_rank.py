@@ -15,6 +15,7 @@ from oscillink_store.lattice.rank import (
     evidence,
     final_scores,
     order,
+    pooled,
     scaled,
     source_rows,
     source_weights,
@@ -44,6 +45,23 @@ class TestMoments:
         wanted = text_moments(np.array(scores), 100)
         random.shuffle(scores)
         assert text_moments(np.array(scores), 100) == wanted
+
+    @given(st.lists(st.lists(st.floats(-9, 9), max_size=20), max_size=6))
+    def test_moments_of_groups_are_those_of_all(self, groups: list[list[float]]) -> None:
+        told = [
+            (len(group), statistics.fmean(group), statistics.pstdev(group)) if group
+            else (0, 7.0, 7.0) for group in groups
+        ]  # fmt: skip
+        whole = [value for group in groups for value in group]
+        mean, deviation = pooled(told)
+        if not whole:
+            assert (mean, deviation) == (0.0, 0.0)
+            return
+        assert mean == pytest.approx(statistics.fmean(whole), abs=1e-9)
+        assert deviation == pytest.approx(statistics.pstdev(whole), abs=1e-6)
+        assert pooled(told[::-1]) == (mean, deviation)
+        if sum(map(bool, groups)) == 1:
+            assert (mean, deviation) == next(each[1:] for each in told if each[0])
 
     def test_no_anchors(self) -> None:
         assert text_moments(np.empty(0), 0) == (0.0, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -144,6 +145,8 @@ class ManyStores:
             threads = min(2 * len(places), _MOST_THREADS + len(places))
             executor = self._own = ThreadPoolExecutor(threads, thread_name_prefix="oscillink-many")
         self._executor = executor
+        # the process may end without close(): the last receipts are synced all the same
+        self._finalizer = weakref.finalize(self, _release, places, ledger, self._own)
 
     def __enter__(self) -> ManyStores:
         return self
@@ -161,11 +164,7 @@ class ManyStores:
         open.
         """
         self._closed = True
-        self._ledger.close()
-        if self._own is not None:
-            self._own.shutdown(wait=False, cancel_futures=True)
-        for place in self._places.values():
-            forget(place)
+        self._finalizer()
 
     @property
     def names(self) -> list[str]:
@@ -347,3 +346,11 @@ class ManyStores:
     def _require_open(self) -> None:
         if self._closed:
             raise ClosedError(f"{', '.join(self._places)}: closed: connect to them again")
+
+
+def _release(places: Mapping[str, Place], ledger: ManyLedger, executor: Executor | None) -> None:
+    if executor is not None:
+        executor.shutdown(wait=False, cancel_futures=True)
+    for place in places.values():
+        forget(place)
+    ledger.close()
