@@ -299,3 +299,35 @@ class TestResults:
             assert described["1.osc"].anchors == len(store)
             assert many.stats()["stores"]["1.osc"]["anchors"] == len(store)
         assert many.stats()["anchors"] == len(many) == len(ROWS)
+
+
+def test_stores_with_shards_are_routed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    centres = rng.normal(size=(6, 24))
+    rows = [
+        {"id": f"r{i}", "text": f"word{i % 9} mark{i}", "speaker": "Ann",
+         "vector": (centres[i % 6] + 0.1 * rng.normal(size=24)).tolist()}
+        for i in range(140)
+    ]  # fmt: skip
+    parameters = osc.Parameters(**{
+        **APART.to_dict(), "shards_from": 60, "shard_anchors": 20, "dense_candidates": 8,
+        "route_shards": 1, "route_share": 0.1,
+    })  # fmt: skip
+    paths = [
+        fill(tmp_path / "a", rows[:120], parameters),
+        fill(tmp_path / "b", rows[120:], parameters),
+    ]
+    whole = fill(tmp_path / "whole", rows, parameters)
+    with osc.connect_many(paths) as many, osc.connect(whole) as one:
+        asked = {"text": "word3", "vector": centres[2], "k": 5}
+        assert [each["shards"] > 0 for each in many.stats()["stores"].values()] == [True, False]
+        result = many.search(**asked)
+        routes = {name: part.content.get("layers") for name, part in result.parts.items()}
+        assert routes["a"]["route"]["visited"] < 120
+        assert routes["b"] is None
+        assert result.receipt.content["route"] is True
+        assert many.replay(result).ok
+        alike(one.search(**asked, route=False), many.search(**asked, route=False))
+        assert many.search(**asked, route=True).ids == result.ids
+        with pytest.raises(QueryError, match="route: only a question with a vector"):
+            many.search("word3", route=True)
