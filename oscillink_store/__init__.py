@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oscillink_store.cluster.cluster import Cluster
+    from oscillink_store.cluster.opening import connect_cluster, create_cluster
     from oscillink_store.embed.resolve import resolve as embedder
     from oscillink_store.engine.adoption import adopt
     from oscillink_store.engine.chain import ChainResult
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from oscillink_store.receipts.receipt import Receipt
     from oscillink_store.records import Record
     from oscillink_store.reports import (
+        ClusterReport,
+        ClusterVerifyReport,
         GateReport,
         IngestReport,
         JobReport,
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChainResult",
+    "Cluster",
+    "ClusterReport",
+    "ClusterVerifyReport",
     "Explanation",
     "Fields",
     "GateReport",
@@ -58,7 +65,9 @@ __all__ = [
     "adopt",
     "attach",
     "connect",
+    "connect_cluster",
     "connect_many",
+    "create_cluster",
     "detach",
     "embedder",
     "migrate",
@@ -69,6 +78,9 @@ __version__ = "0.1.0"
 # Imported on first use, so that importing the package costs next to nothing.
 _HOMES = {
     "ChainResult": "engine.chain",
+    "Cluster": "cluster.cluster",
+    "ClusterReport": "reports",
+    "ClusterVerifyReport": "reports",
     "Explanation": "explanation.values",
     "Fields": "model",
     "GateReport": "reports",
@@ -91,7 +103,9 @@ _HOMES = {
     "adopt": "engine.adoption",
     "attach": "sql_binding",
     "connect": "engine.store",
+    "connect_cluster": "cluster.opening",
     "connect_many": "many.stores",
+    "create_cluster": "cluster.opening",
     "detach": "sql_binding",
     "embedder": "embed.resolve:resolve",
     "migrate": "engine.migrate",

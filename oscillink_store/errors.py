@@ -9,6 +9,7 @@ builtin exception fits, the class mixes it in, so ``except ValueError`` keeps wo
     ├── EmbedderError     (ValueError)   an embedder that is missing, wrong or misbehaves
     ├── MissingError      (LookupError)  an id, a generation or a receipt that is not there
     ├── DependencyError   (ImportError)  an optional package that is not installed
+    ├── WorkerError       (RuntimeError) a task's worker was killed, and killed again
     └── StoreError
         ├── NotAStoreError   (ValueError)        the folder is no store
         ├── FormatError      (ValueError)        the store needs another release, or to be migrated
@@ -46,6 +47,7 @@ __all__ = [
     "ReadOnlyError",
     "StoreError",
     "UnansweredError",
+    "WorkerError",
 ]
 
 
@@ -79,6 +81,10 @@ class MissingError(OscillinkError, LookupError):
 
 class DependencyError(OscillinkError, ImportError):
     """An optional package that a feature needs is not installed."""
+
+
+class WorkerError(OscillinkError, RuntimeError):
+    """The worker that ran a task of a cluster was lost, and so were those that ran it again."""
 
 
 class StoreError(OscillinkError):

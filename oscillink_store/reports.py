@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from oscillink_store.receipts.receipt import Receipt
 
 __all__ = [
+    "ClusterReport",
+    "ClusterVerifyReport",
     "GateReport",
     "IngestReport",
     "JobReport",
@@ -189,4 +191,44 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         """Whether everything that was checked is what was written."""
+        return not self.problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterReport:
+    """What an ingest, a deletion or a resize did to a cluster; counts are anchors.
+
+    Of the ``rows`` of a source each was ``added``, ``updated`` or left ``unchanged`` in its shard.
+    ``moved`` anchors, which may be among these, left a shard for another one. ``anchors`` says how
+    many each shard holds now, ``receipts`` the hashes of the receipts that it recorded.
+    """
+
+    rows: int
+    added: int
+    updated: int
+    unchanged: int
+    deleted: int
+    moved: int
+    anchors: Mapping[str, int]
+    receipts: Mapping[str, tuple[str, ...]]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterVerifyReport:
+    """What a verification of a cluster read, shard by shard; ``problems`` name the shard.
+
+    A shard too damaged to be read has no report. ``misplaced`` counts anchors that are not in the
+    shard where their column places them, ``twice`` those whose id several shards hold: both come
+    from a resize or an ingest that was interrupted, and go when it is run again.
+    """
+
+    shards: Mapping[str, VerifyReport | None]
+    problems: tuple[str, ...]
+    misplaced: int
+    twice: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was checked is what was written, and where it belongs."""
         return not self.problems

@@ -37,6 +37,10 @@ BELOW: dict[str, set[str]] = {
         "errors", "filters", "model", "lattice", "receipts", "storage", "embed", "engine",
         "explanation", "reports",
     },
+    "cluster": {
+        "errors", "filters", "model", "kernels", "lattice", "receipts", "storage", "embed",
+        "engine", "reports", "many",
+    },
 }  # fmt: skip
 # Faces may use each other: the command line runs the demo and attaches DuckDB.
 FACES = set(BELOW) | {"cli", "demo", "sql", "sql_binding", "stdlib_docs"}

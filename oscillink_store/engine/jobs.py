@@ -193,7 +193,7 @@ class _Run:
         with closing(self._side):
             total = self._source.rows if self._progress is not silent else None
             self._look_at_columns()
-            for pieces in _chunks(self._source, self._position, self._options.batch):
+            for pieces in self._source.chunks(self._options.batch, skip=self._position):
                 self._take(pieces)
                 self._progress("read", self._position, total)
             if not self._position:
@@ -394,23 +394,3 @@ class _Run:
             self._progress("delete", deleted, deleted + len(slots) - len(now))
             if last:
                 return withheld
-
-
-def _chunks(source: Source, skip: int, size: int) -> Iterator[list[Batch]]:
-    """The rows behind the first ``skip``, in groups of ``size``; the last one may be smaller."""
-    held: list[Batch] = []
-    room = size
-    for batch in source:
-        count = batch.data.num_rows
-        start = min(skip, count)
-        skip -= start
-        while start < count:
-            taken = min(room, count - start)
-            held.append(batch.slice(start, taken))
-            start += taken
-            room -= taken
-            if not room:
-                yield held
-                held, room = [], size
-    if held:
-        yield held

@@ -337,8 +337,8 @@ def read_rows(
     tables = []
     rows = 0
     for batch in source:
-        places = range(batch.row, batch.row + batch.data.num_rows)
-        tables.append(normalizer.normalize(batch.data, source=batch.source, places=places))
+        table = normalizer.normalize(batch.data, source=batch.source, places=batch.places)
+        tables.append(table)
         rows += batch.data.num_rows
         progress(rows)
     if not tables:

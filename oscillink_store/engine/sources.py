@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from oscillink_store.engine.source_stream import Stream, read_pipe
 from oscillink_store.errors import InputError
 from oscillink_store.model import Fields
 
-__all__ = ["Batch", "Part", "Query", "Source", "Stream", "open_source"]
+__all__ = ["Batch", "Gathered", "Part", "Query", "Source", "Stream", "open_source"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,14 +54,28 @@ class Batch:
     """Some rows of a source.
 
     ``source`` names the file or object they come from and ``row`` is the 0-based place of
-    the first of them in it, for messages. ``refused`` are rows that could not be read, by
-    their place among these; they are all null.
+    the first of them in it, for messages; ``numbers`` are the places of all of them where they
+    do not follow one another. ``refused`` are rows that could not be read, by their place among
+    these; they are all null.
     """
 
     data: pa.RecordBatch
     source: str
     row: int
     refused: Refusals = field(default_factory=dict)
+    numbers: tuple[int, ...] | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The 0-based place of each row in its source."""
+        return self.numbers or range(self.row, self.row + self.data.num_rows)
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        """Some of the rows, copied, which keep their places; of batches without refused rows."""
+        places = self.places
+        numbers = tuple(places[row] for row in rows)
+        data = self.data.take(pa.array(rows, pa.int64()))
+        return Batch(data=data, source=self.source, row=numbers[0], numbers=numbers)
 
     def slice(self, start: int, count: int) -> Batch:
         """Some of the rows, zero-copy."""
@@ -129,6 +143,25 @@ class Source:
         yield from peeked
         yield from self._batches
 
+    def chunks(self, size: int, *, skip: int = 0) -> Generator[list[Batch]]:
+        """The rows behind the first ``skip``, in groups of ``size``; the last may be smaller."""
+        held: list[Batch] = []
+        room = size
+        for batch in self:
+            count = batch.data.num_rows
+            start = min(skip, count)
+            skip -= start
+            while start < count:
+                taken = min(room, count - start)
+                held.append(batch.slice(start, taken))
+                start += taken
+                room -= taken
+                if not room:
+                    yield held
+                    held, room = [], size
+        if held:
+            yield held
+
     def _read(self) -> Iterator[Batch]:
         for part in self._parts:
             row = 0
@@ -144,6 +177,15 @@ class Source:
                         refused={place - row: refused.pop(place) for place in mine},
                     )
                     row = end
+
+
+class Gathered(Source):
+    """Batches that were read before, as a source: rows keep their places in messages."""
+
+    def __init__(self, name: str, batches: Sequence[Batch]) -> None:
+        super().__init__(name, ())
+        self._batches = iter(batches)
+        self.rows = sum(batch.data.num_rows for batch in batches)
 
 
 def open_source(source: Any, fields: Fields | None = None, *, skip: bool = False) -> Source:

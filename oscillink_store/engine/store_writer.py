@@ -18,6 +18,8 @@ from oscillink_store.model import Fields
 from oscillink_store.reports import GateReport, IngestReport, JobReport, MaintenanceReport
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from oscillink_store.embed.protocol import Embedder
     from oscillink_store.records import Record
 
@@ -149,6 +151,32 @@ class StoreWriter(Reader):
         )
         self._fields = wanted
         return report
+
+    def take_over(self, rows: pa.Table, fields: Fields) -> IngestReport:
+        """Add anchors of another store as they are there; one commit.
+
+        Args:
+            rows: What :func:`oscillink_store.engine.transfer.whole_rows` gives: embeddings, gates
+                and digests come along, so that the rows' own source finds them unchanged.
+            fields: The other store's.
+
+        Raises:
+            InputError: a metadata column cannot take the type that it has there.
+            EmbedderError: the embeddings do not go with those that are here.
+            LockedError, IntegrityError, DiskError, ReadOnlyError: as for :meth:`ingest`.
+        """
+        from oscillink_store.engine.transfer import take_over
+
+        with self._writing("take_over"):
+            return take_over(
+                self.path,
+                rows,
+                fields,
+                embedder=self._embedder,
+                ledger=self.ledger,
+                live=self._live,
+                lock_timeout=self._lock_timeout,
+            )
 
     def delete(
         self, ids: str | Sequence[str] | None = None, *, where: str | Filter | None = None

@@ -1,0 +1,129 @@
+"""A shard as a value that every worker can open, and the stores that a worker keeps open."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oscillink_store.embed.resolve import resolve
+from oscillink_store.engine.store import Store, connect
+from oscillink_store.model import Fields, Parameters
+from oscillink_store.receipts.key import Key
+
+if TYPE_CHECKING:
+    from oscillink_store.embed.protocol import Embedder
+
+__all__ = ["NamedEmbedder", "Shard", "close_stores", "opened"]
+
+_STORES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class NamedEmbedder:
+    """An embedder, told from others by a token that its copies in other processes share."""
+
+    given: object = field(compare=False)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@lru_cache(maxsize=4)
+def _resolved(embedder: NamedEmbedder) -> Embedder:
+    return resolve(embedder.given)  # a model is loaded once in a process, not once per shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One store of a cluster, and how it is opened; ``number`` is its place among the shards."""
+
+    name: str
+    number: int
+    path: str
+    embedder: NamedEmbedder | None = None
+    fields: Fields | None = None
+    parameters: Parameters | None = None
+    key: Key | None = None
+    lock_timeout: float = 300.0
+
+    def connect(self) -> Store:
+        """Open the store."""
+        return connect(
+            Path(self.path),
+            embedder=None if self.embedder is None else _resolved(self.embedder),
+            fields=self.fields,
+            parameters=self.parameters,
+            key=self.key,
+            lock_timeout=self.lock_timeout,
+        )
+
+
+class _Stores:
+    """The stores that this process has open, at most so many, the last used last."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._open: OrderedDict[Shard, Store] = OrderedDict()
+        self._users: dict[Store, int] = {}
+
+    @contextmanager
+    def borrowed(self, shard: Shard) -> Iterator[Store]:
+        store = self._taken(shard)
+        try:
+            yield store
+        except BaseException:
+            self.drop(shard)  # whatever is the matter, the next task looks anew
+            raise
+        finally:
+            self._given_back(store)
+
+    def _taken(self, shard: Shard) -> Store:
+        with self._guard:
+            store = self._open.get(shard)
+            if store is None or store.closed:
+                store = self._open[shard] = shard.connect()
+            self._open.move_to_end(shard)
+            self._users[store] = self._users.get(store, 0) + 1
+            oldest = None
+            if len(self._open) > _STORES_AT_ONCE:
+                _, oldest = self._open.popitem(last=False)
+            idle = oldest is not None and oldest not in self._users
+        if oldest is not None and idle:
+            oldest.close()
+        return store
+
+    def _given_back(self, store: Store) -> None:
+        with self._guard:
+            self._users[store] -= 1
+            unused = self._users[store] == 0
+            if unused:
+                del self._users[store]
+            forgotten = unused and store not in self._open.values()
+        if forgotten:
+            store.close()
+
+    def drop(self, shard: Shard) -> None:
+        with self._guard:
+            store = self._open.pop(shard, None)
+            idle = store is not None and store not in self._users
+        if store is not None and idle:
+            store.close()
+
+
+_stores = _Stores()
+
+
+def opened(shard: Shard) -> AbstractContextManager[Store]:
+    """The open store of a shard, for the time of a ``with`` block."""
+    return _stores.borrowed(shard)
+
+
+def close_stores(shards: list[Shard]) -> None:
+    """Close what this process has open of these shards, once nobody uses it."""
+    for shard in shards:
+        _stores.drop(shard)
