@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
@@ -49,17 +50,13 @@ class RayExecutor(Executor):
         object_store_bytes: int = _OBJECT_STORE_BYTES,
     ) -> None:
         self._connected = not ray.is_initialized()
-        if self._connected and address is not None:
-            ray.init(address=address, logging_level=logging.ERROR)
-        elif self._connected:
-            ray.init(
-                num_cpus=workers or os.cpu_count() or 1,
-                object_store_memory=object_store_bytes,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        self._retries = retries
+        if self._connected:
+            with warnings.catch_warnings():
+                # its processes are forked, but each of them begins another program at once
+                warnings.filterwarnings("ignore", "lance is not fork-safe")
+                _connect(address, workers or os.cpu_count() or 1, object_store_bytes)
+        # Ray takes functions alone, and this one calls whatever can be called
+        self._remote = ray.remote(num_cpus=1, max_retries=retries)(_called)
         self._tasks: set[Future[Any]] = set()
         self._closed = False
 
@@ -71,8 +68,8 @@ class RayExecutor(Executor):
         """
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        remote = ray.remote(num_cpus=1, max_retries=self._retries)(fn)
-        reference = remote.options(name=fn.__name__).remote(*args, **kwargs)
+        name = getattr(fn, "__name__", type(fn).__name__)
+        reference = self._remote.options(name=name).remote(fn, args, kwargs)
         task: Future[T] = Future()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -107,6 +104,23 @@ class RayExecutor(Executor):
         if self._connected and ray.is_initialized():
             self._connected = False
             ray.shutdown()
+
+
+def _called(fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]) -> T:
+    return fn(*args, **kwargs)
+
+
+def _connect(address: str | None, workers: int, object_store_bytes: int) -> None:
+    if address is not None:
+        ray.init(address=address, logging_level=logging.ERROR)
+        return
+    ray.init(
+        num_cpus=workers,
+        object_store_memory=object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 def _own(error: BaseException) -> BaseException:
