@@ -28,6 +28,7 @@ from oscillink_store.errors import (
 )
 from oscillink_store.filters import Compare
 from oscillink_store.storage.lock import writer_lock
+from oscillink_store.storage.mirror import push
 
 MakeCluster = Callable[..., osc.Cluster]
 
@@ -421,3 +422,29 @@ def test_the_catalogue_reads_as_it_was_written(make_cluster: MakeCluster) -> Non
         document = json.loads(path.read_text())
         assert document["version"] == 1
         assert document["stores"]["shard-0003"] == "shard-0003.osc"
+
+
+def test_stores_at_mirrors_are_pulled_where_they_are_read(
+    make_cluster: MakeCluster,
+    make_store: Callable[..., osc.Store],
+    rows: list[dict[str, object]],
+    tmp_path: Path,
+) -> None:
+    near, far = make_store("near.osc"), make_store("far.osc")
+    near.ingest(rows[:3])
+    far.ingest(rows[3:5])
+    uri = (tmp_path / "bucket" / "far.osc").as_uri()
+    push(far.path, uri)
+    stores = {"near": str(near.path), "far": uri}
+    with make_cluster(by=None, stores=stores, cache=tmp_path / "cache") as cluster:
+        assert cluster.verify().ok
+        assert len(cluster) == 5
+        far.ingest(rows)
+        assert len(cluster) == 5
+        push(far.path, uri)
+        assert len(cluster) == 9
+        assert cluster.verify().ok
+        assert [path.suffix for path in (tmp_path / "cache").iterdir()].count(".osc") == 1
+        (tmp_path / "bucket" / "far.osc" / "CURRENT").unlink()
+        report = cluster.verify()
+        assert [p.partition(":")[0] for p in report.problems] == ["far"]

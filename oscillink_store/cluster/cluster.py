@@ -65,9 +65,12 @@ class Cluster:
         embedder: object | None,
         executor: Executor | str | None,
         key: Key | str | os.PathLike[str] | None,
+        cache: str | os.PathLike[str] | None,
         lock_timeout: float,
     ) -> None:
         self.path = root
+        own = Path.home() / ".cache" / "oscillink-store" / "mirrors"
+        self._cache = os.fspath(own if cache is None else cache)
         given = catalogue.embedder if embedder is None else embedder
         # a name is the same in every process, whatever else it is gets a token
         token = {"token": given} if isinstance(given, str) else {}
@@ -119,6 +122,7 @@ class Cluster:
                 fields=catalogue.fields,
                 parameters=catalogue.parameters,
                 key=self._key,
+                cache=self._cache,
             )
             for number, name in enumerate(catalogue.stores)
         ]

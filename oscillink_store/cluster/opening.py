@@ -31,6 +31,7 @@ def create_cluster(
     parameters: Parameters | None = None,
     executor: Executor | str | None = None,
     key: Key | str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     lock_timeout: float = 10.0,
 ) -> Cluster:
     """Make a cluster: a folder with a catalogue and ``shards`` empty stores, and open it.
@@ -49,6 +50,8 @@ def create_cluster(
         parameters: Constants of lattice and ranking; recorded.
         executor: Where shards are worked on, as for :func:`connect_cluster`.
         key: What seals the shards' receipts, likewise.
+        cache: The folder for local copies of stores that URIs name, on every worker's machine; by
+            default one in the home directory.
         lock_timeout: Seconds that an ingest waits for another one.
 
     Raises:
@@ -84,7 +87,7 @@ def create_cluster(
             raise QueryError(f"{root} holds a cluster already: open it with connect_cluster")
         made = Cluster(
             root, catalogue, embedder=embedder, executor=executor, key=key,
-            lock_timeout=lock_timeout,
+            lock_timeout=lock_timeout, cache=cache,
         )  # fmt: skip
         try:
             if placement is not None:
@@ -103,6 +106,7 @@ def connect_cluster(
     embedder: object | None = None,
     executor: Executor | str | None = None,
     key: Key | str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     lock_timeout: float = 10.0,
 ) -> Cluster:
     """Open a cluster.
@@ -118,6 +122,8 @@ def connect_cluster(
             connected to or else a new one on this machine; or any
             :class:`concurrent.futures.Executor`, which stays open.
         key: A key, or the file of one, that seals the shards' receipts.
+        cache: The folder for local copies of stores that URIs name, on every worker's machine; by
+            default one in the home directory.
         lock_timeout: Seconds that an ingest waits for another one.
 
     Raises:
@@ -128,5 +134,6 @@ def connect_cluster(
     root = Path(path)
     catalogue = Catalogue.read(root)
     return Cluster(
-        root, catalogue, embedder=embedder, executor=executor, key=key, lock_timeout=lock_timeout
-    )
+        root, catalogue, embedder=embedder, executor=executor, key=key, cache=cache,
+        lock_timeout=lock_timeout,
+    )  # fmt: skip

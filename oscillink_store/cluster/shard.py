@@ -16,6 +16,7 @@ from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.store import Store, connect
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.receipts.key import Key
+from oscillink_store.storage.mirror import is_uri, local_copy
 
 if TYPE_CHECKING:
     from oscillink_store.embed.protocol import Embedder
@@ -40,7 +41,11 @@ def _resolved(embedder: NamedEmbedder) -> Embedder:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One store of a cluster, and how it is opened; ``number`` is its place among the shards."""
+    """One store of a cluster, and how it is opened; ``number`` is its place among the shards.
+
+    ``path`` may be the URI of a mirror: it is pulled into a folder below ``cache``, wherever the
+    worker is, and opened to be read alone.
+    """
 
     name: str
     number: int
@@ -49,15 +54,21 @@ class Shard:
     fields: Fields | None = None
     parameters: Parameters | None = None
     key: Key | None = None
+    cache: str = ""
     lock_timeout: float = 300.0
+
+    def folder(self) -> Path:
+        """Where the store is on this machine; what a mirror holds is brought up to date."""
+        return local_copy(self.path, Path(self.cache))
 
     def connect(self) -> Store:
         """Open the store."""
         return connect(
-            Path(self.path),
+            self.folder(),
             embedder=None if self.embedder is None else _resolved(self.embedder),
             fields=self.fields,
             parameters=self.parameters,
+            read_only=is_uri(self.path),
             key=self.key,
             lock_timeout=self.lock_timeout,
         )
@@ -87,6 +98,8 @@ class _Stores:
             store = self._open.get(shard)
             if store is None or store.closed:
                 store = self._open[shard] = shard.connect()
+            elif is_uri(shard.path):
+                shard.folder()  # somebody may have pushed another generation
             self._open.move_to_end(shard)
             self._users[store] = self._users.get(store, 0) + 1
             oldest = None

@@ -13,6 +13,7 @@ from oscillink_store.cluster.placement import homes
 from oscillink_store.cluster.shard import Shard, opened
 from oscillink_store.cluster.summaries import Summary, summary_of
 from oscillink_store.engine.row_columns import optional_texts
+from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.engine.sources import Batch, Gathered
 from oscillink_store.engine.transfer import whole_rows
 from oscillink_store.engine.verify import verify as verify_store
@@ -20,9 +21,9 @@ from oscillink_store.errors import InputError, OscillinkError
 from oscillink_store.kernels.hashing import keys_of
 from oscillink_store.receipts.key import Key, keys_by_id
 from oscillink_store.reports import IngestReport, VerifyReport
+from oscillink_store.storage.manifest import read_current
 
 if TYPE_CHECKING:
-    from oscillink_store.engine.snapshot import Snapshot
     from oscillink_store.filters import Filter
     from oscillink_store.model import Fields
 
@@ -190,14 +191,9 @@ def figures(shard: Shard) -> dict[str, Any]:
 
 def check(shard: Shard, rule: Rule | None, keys: Sequence[Key]) -> Checked:
     """Verify the shard, and that its anchors belong here."""
-    from pathlib import Path
-
-    from oscillink_store.engine.snapshot import Snapshot
-    from oscillink_store.storage.manifest import read_current
-
-    root = Path(shard.path)
     none = np.empty(0, np.uint64)
     try:
+        root = shard.folder()
         report = verify_store(root, None, keys_by_id(*keys) or None)
     except OscillinkError as error:  # too damaged to be compared with anything
         return Checked(report=None, problems=(str(error),), ids=none, misplaced=0)

@@ -36,6 +36,8 @@ __all__ = [
     "is_whole",
     "manifest_path",
     "manifests_on_disk",
+    "pointed",
+    "pointer",
     "publish",
     "read_current",
     "read_manifest",
@@ -276,21 +278,21 @@ def publish(
     path.parent.mkdir(exist_ok=True)
     replace_durably(path, manifest.to_bytes())
     sync_directory(root)  # what the manifest names must be found there when CURRENT does
-    pointer = _pointer(path.relative_to(root).as_posix(), manifest.sha256)
-    with replacing(root / CURRENT_NAME, pointer):
+    current = pointer(path.relative_to(root).as_posix(), manifest.sha256)
+    with replacing(root / CURRENT_NAME, current):
         before_swap()
 
 
-def _pointer(manifest: str, checksum: str) -> bytes:
+def pointer(manifest: str, checksum: str) -> bytes:
     """What ``CURRENT`` holds."""
     return json.dumps({"manifest": manifest, "sha256": checksum}).encode() + b"\n"
 
 
-def _pointed(content: bytes) -> tuple[str, str]:
+def pointed(content: bytes) -> tuple[str, str]:
     """The name and the checksum of the manifest that ``CURRENT`` names."""
-    pointer = json.loads(content)
-    name, checksum = pointer["manifest"], pointer["sha256"]
-    if not _MANIFEST_NAME.fullmatch(name) or content != _pointer(name, checksum):
+    named = json.loads(content)
+    name, checksum = named["manifest"], named["sha256"]
+    if not _MANIFEST_NAME.fullmatch(name) or content != pointer(name, checksum):
         raise ValueError(content)
     return name, checksum
 
@@ -317,7 +319,7 @@ def _read_current(root: Path) -> Manifest:
     current = root / CURRENT_NAME
     for attempt in (1, 2):
         try:
-            name, expected = _pointed(current.read_bytes())
+            name, expected = pointed(current.read_bytes())
             path = root / name
         except FileNotFoundError as error:
             if is_store(root):
