@@ -91,8 +91,11 @@ def test_shutdown_waits_for_tasks_but_not_for_those_given_up() -> None:
     executor = ProcessExecutor(2)
     hung = executor.submit(pid_after, 600)
     wanted = executor.submit(pid_after, 0.5)
-    time.sleep(0.1)
-    assert hung.cancel()
+    waiting = [executor.submit(pid_after, 600) for _ in range(8)]
+    while not wanted.done():
+        time.sleep(0.05)
+    assert not hung.cancel()
+    assert [task.cancel() for task in reversed(waiting)].count(True) >= 4  # all but prefetched ones
     started = time.perf_counter()
     executor.shutdown()
     assert time.perf_counter() - started < 20

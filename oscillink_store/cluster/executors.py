@@ -11,9 +11,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from multiprocessing import connection
 from typing import Any, ParamSpec, TypeVar
 
@@ -69,12 +69,29 @@ class SerialExecutor(Executor):
         return future
 
 
+class _Task(Future[T]):
+    """What a task becomes, in whichever pool it runs in the end.
+
+    One that is running cannot be cancelled, as ever; but nobody waits for it at the end then.
+    """
+
+    inner: Future[T] | None = None
+    abandoned = False
+
+    def cancel(self) -> bool:
+        """Cancel the task, unless it is running."""
+        if self.inner is None or self.inner.cancel():
+            return super().cancel()
+        self.abandoned = not self.done()
+        return self.cancelled()
+
+
 class ProcessExecutor(Executor):
     """Processes of this machine, born by spawn, since what Lance holds open survives no fork.
 
     When a worker dies, all of them are made anew, and the tasks that were lost are run again,
-    once. Workers end with the process that made them, however that ends. A task whose future was
-    cancelled while it ran goes on, and is killed when the executor is shut down.
+    once. Workers end with the process that made them, however that ends. A task that somebody
+    tried to cancel while it ran goes on, and is killed when the executor is shut down.
 
     Args:
         workers: How many processes, by default as many as there are processors.
@@ -84,8 +101,7 @@ class ProcessExecutor(Executor):
         self._workers = workers or os.cpu_count() or 1
         self._guard = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
-        self._tasks: set[Future[Any]] = set()
-        self._abandoned = False
+        self._tasks: set[_Task[Any]] = set()
         self._closed = False
         self._ended = False
 
@@ -97,52 +113,45 @@ class ProcessExecutor(Executor):
         """
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        task: Future[T] = Future()
-        with self._guard:
-            self._tasks.add(task)
+        task: _Task[T] = _Task()
+        self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._run(task, lambda pool: pool.submit(fn, *args, **kwargs), _ATTEMPTS)
         return task
 
     def _run(
-        self, task: Future[T], start: Callable[[ProcessPoolExecutor], Future[T]], attempts: int
+        self, task: _Task[T], start: Callable[[ProcessPoolExecutor], Future[T]], attempts: int
     ) -> None:
         with self._guard:
             while True:
                 pool = self._pool = self._pool or self._made()
                 try:
-                    inner = start(pool)
+                    task.inner = start(pool)
                     break
-                except BrokenProcessPool:  # broken by others, and nobody has noticed yet
+                except BrokenProcessPool:  # by others, and nobody has noticed yet
                     self._pool = None
 
         def finish(done: Future[T]) -> None:
-            if task.cancelled():
+            if done.cancelled():
                 return
             error = done.exception()
             if isinstance(error, BrokenProcessPool):
                 with self._guard:
                     if self._pool is pool:
                         self._pool = None
-                if attempts > 1 and not self._ended:
+                if attempts > 1 and not self._ended and not task.abandoned:
                     self._run(task, start, attempts - 1)
                     return
                 error = WorkerError(
                     "the worker of a task was killed, and so was the one that ran it again: look "
                     "for what kills them (memory, most often), then repeat"
                 )
-            with suppress(InvalidStateError):  # cancelled just now
-                if error is None:
-                    task.set_result(done.result())
-                else:
-                    task.set_exception(error)
+            if error is None:
+                task.set_result(done.result())
+            else:
+                task.set_exception(error)
 
-        def give_up(_: Future[T]) -> None:
-            if task.cancelled() and not inner.cancel() and not inner.done():
-                self._abandoned = True
-
-        inner.add_done_callback(finish)
-        task.add_done_callback(give_up)
+        task.inner.add_done_callback(finish)
 
     def _made(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -152,28 +161,26 @@ class ProcessExecutor(Executor):
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Wait for the tasks whose futures were not cancelled, and end the workers."""
+        """Wait for all tasks but those that somebody tried to cancel, and end the workers."""
         self._closed = True
         if cancel_futures:
             for task in list(self._tasks):
                 task.cancel()
         if wait:
-            _wait(self._tasks)
+            while due := [task for task in list(self._tasks) if not task.abandoned]:
+                # looked at again and again, as one may be given up meanwhile
+                wait_for(due, 1.0, FIRST_COMPLETED)
         self._ended = True
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        hung = any(task.abandoned for task in list(self._tasks))
         # Python 3.14 has kill_workers() for this
         processes = list((pool._processes or {}).values())  # noqa: SLF001
-        pool.shutdown(wait=wait and not self._abandoned, cancel_futures=cancel_futures)
-        if self._abandoned:
+        pool.shutdown(wait=wait and not hung, cancel_futures=cancel_futures)
+        if hung:
             for process in processes:
                 process.kill()
-
-
-def _wait(tasks: set[Future[Any]]) -> None:
-    while pending := list(tasks):
-        wait(pending)
 
 
 def _begin_worker() -> None:

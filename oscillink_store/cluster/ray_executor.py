@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, InvalidStateError
+from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -94,8 +95,6 @@ class RayExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for all tasks, and leave the cluster if it was joined or started here."""
-        from concurrent.futures import wait as wait_for
-
         self._closed = True
         for task in list(self._tasks) if cancel_futures else ():
             task.cancel()
