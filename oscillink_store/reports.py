@@ -218,12 +218,14 @@ class ClusterReport:
 class ClusterVerifyReport:
     """What a verification of a cluster read, shard by shard; ``problems`` name the shard.
 
-    A shard too damaged to be read has no report. ``misplaced`` counts anchors that are not in the
+    A shard too damaged to be read has no report; ``receipts`` are the composed ones of searches of
+    the whole cluster. ``misplaced`` counts anchors that are not in the
     shard where their column places them, ``twice`` those whose id several shards hold: both come
     from a resize or an ingest that was interrupted, and go when it is run again.
     """
 
     shards: Mapping[str, VerifyReport | None]
+    receipts: int
     problems: tuple[str, ...]
     misplaced: int
     twice: int

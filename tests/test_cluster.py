@@ -222,14 +222,14 @@ def test_summaries_are_the_means_of_the_shards(make_cluster: MakeCluster) -> Non
             np.testing.assert_allclose(told[name]["vector"], vectors.mean(axis=0), atol=1e-5)
             with osc.connect(cluster.path / f"{name}.osc", read_only=True) as store:
                 assert told[name]["generation"] == store.generation
-        # with four shards every other one is among the nearest; what points away has no edge
+        # with so few shards every other one is among the nearest; what points away has no edge
         for name, row in told.items():
             expected = {}
             for other in told:
                 a, b = np.array(row["vector"]), np.array(told[other]["vector"])
                 cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
                 if other != name and cosine > 0:
-                    expected[other] = pytest.approx(cosine, abs=1e-6)
+                    expected[other] = pytest.approx(cosine**3, abs=1e-6)
             assert {edge["shard"]: edge["weight"] for edge in row["edges"]} == expected
         assert any(row["edges"] for row in told.values())
 

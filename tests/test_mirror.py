@@ -144,14 +144,14 @@ def test_a_damaged_copy_is_not_taken_for_whole(
 ) -> None:
     push(notes.path, mirror)
     cache = tmp_path / "cache"
-    copy = local_copy(mirror, cache)
+    copy = local_copy(mirror, str(cache))
     assert copy.parent == cache
-    assert local_copy(str(notes.path), cache) == notes.path
+    assert local_copy(str(notes.path), str(cache)) == notes.path
     notes.ingest(ROWS)
     push(notes.path, mirror)
     victim = next(path for path in (copy / "segments").rglob("*.arrays"))
     os.truncate(victim, 10)
-    assert local_copy(mirror, cache) == copy
+    assert local_copy(mirror, str(cache)) == copy
     assert content(copy) == content(notes.path)
 
 

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from oscillink_store.cluster import tasks
-from oscillink_store.cluster.catalogue import Catalogue, Placement
-from oscillink_store.cluster.executors import make_executor
+from oscillink_store.cluster.catalogue import Catalogue
 from oscillink_store.cluster.ingest import Counts, gathered, ingest_source
-from oscillink_store.cluster.inspection import judged, rule_of, statistics
-from oscillink_store.cluster.placement import homes_of, shard_name
+from oscillink_store.cluster.inspection import rule_of
+from oscillink_store.cluster.placement import shard_name
+from oscillink_store.cluster.reader import ClusterReader
 from oscillink_store.cluster.resize import copy_to_new_homes, drop_from_old_homes
-from oscillink_store.cluster.shard import NamedEmbedder, Shard, close_stores
 from oscillink_store.cluster.summaries import (
     Summary,
-    read_summaries,
     summary_table,
     table_bytes,
 )
 from oscillink_store.engine.arguments import checked_ids, checked_options
 from oscillink_store.engine.sources import open_source
 from oscillink_store.errors import (
-    ClosedError,
     IntegrityError,
     MissingError,
     QueryError,
     StoreError,
 )
 from oscillink_store.model import Fields
-from oscillink_store.receipts.key import Key
-from oscillink_store.reports import ClusterReport, ClusterVerifyReport
+from oscillink_store.reports import ClusterReport
 from oscillink_store.storage.lock import writer_lock
 
 if TYPE_CHECKING:
@@ -46,97 +37,15 @@ if TYPE_CHECKING:
 __all__ = ["Cluster"]
 
 Progress = Callable[[str, int, int | None], None]
-T = TypeVar("T")
 
 _BATCH = 20_000
 
 
-class Cluster:
+class Cluster(ClusterReader):
     """An open cluster; made by :func:`oscillink_store.create_cluster` and ``connect_cluster``.
 
     Use it as a context manager, or call :meth:`close`.
     """
-
-    def __init__(
-        self,
-        root: Path,
-        catalogue: Catalogue,
-        *,
-        embedder: object | None,
-        executor: Executor | str | None,
-        key: Key | str | os.PathLike[str] | None,
-        cache: str | os.PathLike[str] | None,
-        lock_timeout: float,
-    ) -> None:
-        self.path = root
-        own = Path.home() / ".cache" / "oscillink-store" / "mirrors"
-        self._cache = os.fspath(own if cache is None else cache)
-        given = catalogue.embedder if embedder is None else embedder
-        # a name is the same in every process, whatever else it is gets a token
-        token = {"token": given} if isinstance(given, str) else {}
-        self._embedder = None if given is None else NamedEmbedder(given, **token)
-        self._key = key if key is None or isinstance(key, Key) else Key.from_file(key)
-        self._lock_timeout = lock_timeout
-        self._catalogue = catalogue
-        self._executor, self._own_executor = make_executor(executor)
-        self._closed = False
-
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else f"shards={len(self._catalogue.stores)}"
-        return f"<Cluster {self.path} {state}>"
-
-    def close(self) -> None:
-        """End the workers that were started for this cluster; further calls raise ClosedError."""
-        if self._closed:
-            return
-        shards = self.shards()
-        self._closed = True
-        close_stores(shards)
-        if self._own_executor:
-            self._executor.shutdown()
-
-    # the catalogue
-
-    def catalogue(self) -> Catalogue:
-        """The catalogue as it is now on the disk."""
-        if self._closed:
-            raise ClosedError(f"{self.path}: the cluster is closed: connect to it again")
-        self._catalogue = Catalogue.read(self.path)
-        return self._catalogue
-
-    def shards(self, catalogue: Catalogue | None = None) -> list[Shard]:
-        """The shards, as tasks take them; of the catalogue as it was read last."""
-        catalogue = catalogue or self._catalogue
-        return [
-            Shard(
-                name=name,
-                number=number,
-                path=catalogue.place(self.path, name),
-                embedder=self._embedder,
-                fields=catalogue.fields,
-                parameters=catalogue.parameters,
-                key=self._key,
-                cache=self._cache,
-            )
-            for number, name in enumerate(catalogue.stores)
-        ]
-
-    def shard_of(self, value: str | int) -> str:
-        """The name of the shard that rows with this value of the placing column are in."""
-        placement = self._placement(self.catalogue(), "shard_of")
-        return shard_name(int(homes_of([str(value)], placement.shards)[0]))
-
-    def __len__(self) -> int:
-        """How many anchors all shards hold."""
-        return sum(summary.anchors for summary in self._fresh(self.catalogue()).values())
-
-    # what changes it
 
     def ingest(
         self,
@@ -259,55 +168,10 @@ class Cluster:
             )
         return counts.report()
 
-    # what reads it
-
-    def stats(self) -> dict[str, Any]:
-        """Counts and sizes of all shards together and of each, as plain JSON values."""
-        catalogue = self.catalogue()
-        found = self._each(catalogue, tasks.figures)
-        return {"path": str(self.path.resolve()), **statistics(catalogue, dict(found))}
-
-    def summaries(self) -> pa.Table:
-        """What each shard is like: its anchors, mean gate and mean embedding, and its neighbours.
-
-        ``edges`` are those of the graph between the shards, each at both of its ends. As of the
-        last ingest, deletion, resize or :meth:`refresh` through the cluster.
-        """
-        return summary_table(self._summaries(self.catalogue()))
-
     def refresh(self) -> None:
         """Ask every shard for its summary again, as when others have filled the stores."""
         with self._changing("refresh", resizing=None) as (catalogue, counts):
             counts.summaries.update(self._fresh(catalogue))
-
-    def verify(
-        self, *, keys: Sequence[Key | str | os.PathLike[str]] | None = None
-    ) -> ClusterVerifyReport:
-        """Verify every shard, and that each anchor is in the shard that it belongs to, once.
-
-        Args:
-            keys: Keys, or files of keys, to check the macs of receipts with; unless told
-                otherwise the one that the cluster was opened with.
-
-        Raises:
-            IntegrityError: the catalogue itself is damaged; all else is told in the report.
-            InputError: a file holds no key.
-        """
-        catalogue = self.catalogue()
-        given = ([self._key] if self._key else []) if keys is None else list(keys)
-        known = [key if isinstance(key, Key) else Key.from_file(key) for key in given]
-        found = self._each(catalogue, tasks.check, rule_of(catalogue), known)
-        return judged(self.path, catalogue, dict(found))
-
-    # within
-
-    def _placement(self, catalogue: Catalogue, action: str) -> Placement:
-        if catalogue.placement is None:
-            raise QueryError(
-                f"{self.path}: {action} needs a cluster that places rows itself; others fill the "
-                "stores of this one"
-            )
-        return catalogue.placement
 
     @contextmanager
     def _changing(
@@ -340,30 +204,11 @@ class Cluster:
         except IntegrityError:  # a damaged file is made anew, of all shards
             known = self._fresh(catalogue)
         known |= fresh
-        table = summary_table({name: known[name] for name in catalogue.stores if name in known})
+        known = {name: known[name] for name in catalogue.stores if name in known}
+        table = summary_table(known, catalogue.parameters)
         catalogue = catalogue.with_summaries(self.path, table_bytes(table))
         self._write(catalogue)
         catalogue.sweep(self.path)
-
-    def _summaries(self, catalogue: Catalogue) -> dict[str, Summary]:
-        try:
-            content = catalogue.summary_bytes(self.path)
-        except IntegrityError:
-            later = self.catalogue()  # somebody may have replaced them meanwhile
-            if later.summaries == catalogue.summaries:
-                raise
-            return self._summaries(later)
-        return {} if content is None else read_summaries(content)
-
-    def _fresh(self, catalogue: Catalogue) -> dict[str, Summary]:
-        return dict(self._each(catalogue, tasks.summarize))
-
-    def _each(
-        self, catalogue: Catalogue, task: Callable[..., T], *arguments: object
-    ) -> list[tuple[str, T]]:
-        """What a task gives for every shard."""
-        futures = {s: self._executor.submit(task, s, *arguments) for s in self.shards(catalogue)}
-        return [(shard.name, result) for shard, result in gathered(futures)]
 
     def _next_epoch(self) -> Catalogue:
         """Tell searches that are under way that rows are about to leave their old homes."""

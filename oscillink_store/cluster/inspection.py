@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from oscillink_store.cluster.catalogue import Catalogue
 from oscillink_store.cluster.placement import stored_column
 from oscillink_store.cluster.tasks import Checked, Rule
 from oscillink_store.errors import IntegrityError
+from oscillink_store.receipts.chain import ChainReport
 from oscillink_store.reports import ClusterVerifyReport
 
 __all__ = ["judged", "rule_of", "statistics"]
@@ -44,11 +45,18 @@ def statistics(catalogue: Catalogue, each: Mapping[str, Mapping[str, Any]]) -> d
     }
 
 
-def judged(root: Path, catalogue: Catalogue, found: Mapping[str, Checked]) -> ClusterVerifyReport:
-    """What the verifications of all shards come to."""
+def judged(
+    root: Path,
+    catalogue: Catalogue,
+    found: Mapping[str, Checked],
+    chains: ChainReport,
+    broken: Sequence[str],
+) -> ClusterVerifyReport:
+    """What the verifications of all shards, and of the composed receipts, come to."""
     problems = [
         f"{name}: {problem}" for name, checked in found.items() for problem in checked.problems
     ]
+    problems += [f"{root / 'receipts'}: {problem}" for problem in broken]
     twice = 0
     if catalogue.placement is not None:
         target = catalogue.placement.target
@@ -68,6 +76,7 @@ def judged(root: Path, catalogue: Catalogue, found: Mapping[str, Checked]) -> Cl
         problems.append(str(error))
     return ClusterVerifyReport(
         shards={name: checked.report for name, checked in found.items()},
+        receipts=chains.receipts,
         problems=tuple(problems),
         misplaced=sum(checked.misplaced for checked in found.values()),
         twice=twice,

@@ -54,12 +54,12 @@ class Shard:
     fields: Fields | None = None
     parameters: Parameters | None = None
     key: Key | None = None
-    cache: str = ""
+    cache: str | None = None
     lock_timeout: float = 300.0
 
     def folder(self) -> Path:
         """Where the store is on this machine; what a mirror holds is brought up to date."""
-        return local_copy(self.path, Path(self.cache))
+        return local_copy(self.path, self.cache)
 
     def connect(self) -> Store:
         """Open the store."""

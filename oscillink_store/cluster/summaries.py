@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from oscillink_store.lattice.memory import mutual_knn
+from oscillink_store.lattice.superlattice import near_nodes
+from oscillink_store.model import Parameters
 
 if TYPE_CHECKING:
     from oscillink_store.engine.store import Store
@@ -24,8 +25,6 @@ __all__ = [
     "summary_table",
     "table_bytes",
 ]
-
-_NEIGHBORS = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +44,7 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """Two shards whose summary vectors are among each other's nearest, and their cosine."""
+    """Two shards, of which one is among the nearest of the other; the weight is cos³."""
 
     source: str
     target: str
@@ -68,31 +67,38 @@ def summary_of(name: str, store: Store) -> Summary:
     )
 
 
-def cross_edges(summaries: Sequence[Summary]) -> list[Edge]:
-    """The edges between shards: mutual nearest neighbours by the cosine of their vectors."""
+def cross_edges(summaries: Sequence[Summary], parameters: Parameters) -> list[Edge]:
+    """The edges between shards, by the rule of the graph between summary nodes of one store.
+
+    Nearest neighbours by cosine in either direction, as many as ``parameters`` say for anchors.
+    """
     known = [(summary.shard, summary.vector) for summary in summaries if summary.vector is not None]
     if len(known) < 2 or len({len(vector) for _, vector in known}) > 1:
         return []
     names = [name for name, _ in known]
     Y = np.stack([vector for _, vector in known])
     Y /= np.maximum(np.linalg.norm(Y, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    graph = mutual_knn(Y, min(_NEIGHBORS, len(names) - 1))
-    cosines = Y @ Y.T
+    near = near_nodes(Y, parameters)
+    weights = {
+        (min(row, other), max(row, other)): float(max(cosine, 0.0)) ** parameters.knn_power
+        for row, (others, cosines) in enumerate(zip(near.nodes, near.cosine, strict=True))
+        for other, cosine in zip(others.tolist(), cosines.tolist(), strict=True)
+        if other >= 0
+    }
     return [
-        Edge(source=names[row], target=names[column], weight=float(cosines[row, column]))
-        for row in range(len(names))
-        for column in graph.indices[graph.indptr[row] : graph.indptr[row + 1]].tolist()
-        if row < column
+        Edge(source=names[row], target=names[other], weight=weight)
+        for (row, other), weight in sorted(weights.items())
+        if weight > 0.0
     ]
 
 
 _EDGE = pa.struct([("shard", pa.string()), ("weight", pa.float64())])
 
 
-def summary_table(summaries: Mapping[str, Summary]) -> pa.Table:
+def summary_table(summaries: Mapping[str, Summary], parameters: Parameters) -> pa.Table:
     """One row per shard, with its edges to others; each edge stands at both of its ends."""
     edges: dict[str, list[dict[str, object]]] = {name: [] for name in summaries}
-    for edge in cross_edges(list(summaries.values())):
+    for edge in cross_edges(list(summaries.values()), parameters):
         edges[edge.source].append({"shard": edge.target, "weight": edge.weight})
         edges[edge.target].append({"shard": edge.source, "weight": edge.weight})
     rows = list(summaries.values())

@@ -30,12 +30,16 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Place(NamedTuple):
-    """Where a store lies, and how it is opened there."""
+    """Where a store lies, and how it is opened there.
+
+    ``path`` may be the URI of a mirror, of which every machine keeps a copy in ``cache``.
+    """
 
     path: str
     read_only: bool
     durability: Durability
     key: Key | None
+    cache: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

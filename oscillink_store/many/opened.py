@@ -7,13 +7,13 @@ import threading
 import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import NotAStoreError, ReadOnlyError
 from oscillink_store.many.answers import Place
 from oscillink_store.storage.manifest import is_store, read_manifest
+from oscillink_store.storage.mirror import is_uri, local_copy
 from oscillink_store.storage.wal import Ledger
 
 __all__ = ["Opened", "forget", "opened"]
@@ -35,10 +35,12 @@ class Opened:
     """
 
     def __init__(self, place: Place) -> None:
-        self.root = Path(place.path)
+        self._place = place
+        self.root = local_copy(place.path, place.cache)
         if not is_store(self.root):
             raise NotAStoreError(f"{self.root} holds no store: check the path")
-        if not place.read_only and not os.access(self.root, os.W_OK):
+        read_only = place.read_only or is_uri(place.path)
+        if not read_only and not os.access(self.root, os.W_OK):
             raise ReadOnlyError(
                 f"{self.root}: the folder cannot be written, so no receipt could be recorded: "
                 "change its permissions, or connect with read_only=True"
@@ -47,7 +49,7 @@ class Opened:
         self._recent: OrderedDict[int, Snapshot] = OrderedDict()
         self._guard = threading.Lock()
         directory = self.root / "receipts"
-        durability = "off" if place.read_only else place.durability
+        durability = "off" if read_only else place.durability
         self.ledger = Ledger(directory, durability=durability, key=place.key)
         self.unrecorded = Ledger(directory, durability="off", key=place.key)
         """Seals receipts that nobody keeps."""
@@ -60,10 +62,13 @@ class Opened:
         Raises:
             MissingError: it is not on disk any more.
             IntegrityError: it is damaged.
+            DiskError: a mirror cannot be reached.
         """
         with self._guard:
             found = None if generation is None else self._recent.get(generation)
         if found is None:
+            if generation is None:
+                local_copy(self._place.path, self._place.cache)  # another may have been pushed
             found = self.live.snapshot() if generation is None else self._at(generation)
             with self._guard:
                 self._recent[found.generation] = found

@@ -52,6 +52,7 @@ def connect_many(
     detail: Detail = "full",
     payload: Payload = "extended",
     key: Key | str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> ManyStores:
     """Open several stores to be searched as if they were one.
 
@@ -59,7 +60,8 @@ def connect_many(
     named in the receipt.
 
     Args:
-        stores: Their paths, a mapping of names and paths, or the file of a catalogue.
+        stores: Their paths, a mapping of names and paths, or the file of a catalogue. In place of
+            a path may stand the URI of a mirror (:mod:`oscillink_store.storage.mirror`).
         embedder: What turns questions into vectors, as of :func:`oscillink_store.connect`. The
             built-in one of stores that were filled with it is found by itself.
         ledger: A folder for the composed receipts; without one they are not recorded.
@@ -71,6 +73,7 @@ def connect_many(
         detail: How much a search finds out for its receipts.
         payload: Whether receipts keep the question itself.
         key: A key, or the file of one, that seals all receipts.
+        cache: The folder for local copies of mirrors; by default one at home.
 
     Raises:
         QueryError: an argument is something else than it should be.
@@ -84,7 +87,7 @@ def connect_many(
         raise QueryError(f"payload is {payload!r}: use 'minimal' or 'extended'")
     sealing = key if key is None or isinstance(key, Key) else Key.from_file(key)
     places = {
-        name: Place(path, read_only, durability, sealing)
+        name: Place(path, read_only, durability, sealing, None if cache is None else str(cache))
         for name, path in named_paths(stores).items()
     }
     return ManyStores(
@@ -135,7 +138,7 @@ class ManyStores:
         self.timeout = timeout
         self._places = places
         self._embedder = embedder
-        self._ledger = ledger
+        self.ledger = ledger
         self._key = key
         self._busy: Busy = {}
         self._closed = False
@@ -224,7 +227,7 @@ class ManyStores:
         found = search(asking, text, where, question.query)
         content = composed(found, asking.missing)
         seconds = time.perf_counter() - started
-        receipt = self._ledger.record(content, label=label, payload=self.payload, seconds=seconds)
+        receipt = self.ledger.record(content, label=label, payload=self.payload, seconds=seconds)
         return ManyResult(
             hits=tuple(
                 StoreHit.of(found.settled[name].hits[at], name, rank)
@@ -273,7 +276,7 @@ class ManyStores:
         known = keys_by_id(*given) or None
         asking = self._asking(checked_timeout(timeout))
         reports = asking.tell(tasks.verify_part, dict.fromkeys(asking.names, (known,)))
-        chains, problems = self._ledger.verify(known)
+        chains, problems = self.ledger.verify(known)
         found = [f"{left.store}: {left.reason}" for left in asking.missing]
         for name, report in reports.items():
             found += [f"{name}: {problem}" for problem in report.problems]
@@ -289,7 +292,7 @@ class ManyStores:
             QueryError: there is no ledger.
         """
         self._require_open()
-        return self._ledger.find(id)
+        return self.ledger.find(id)
 
     def replay(
         self,

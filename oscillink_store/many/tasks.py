@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +37,7 @@ from oscillink_store.receipts.canonical import text_digest
 from oscillink_store.receipts.key import Keys
 from oscillink_store.receipts.receipt import Receipt
 from oscillink_store.reports import ReplayReport, VerifyReport
+from oscillink_store.storage.mirror import local_copy
 
 __all__ = [
     "describe", "gather_part", "replay_part", "settle_part", "spread_part", "statistics_of",
@@ -220,7 +220,7 @@ def statistics_of(place: Place) -> dict[str, Any]:
 
 def verify_part(place: Place, keys: Keys | None) -> VerifyReport:
     """Check every checksum of a store, every manifest and chain of receipts."""
-    return verify(Path(place.path), keys=keys)
+    return verify(local_copy(place.path, place.cache), keys=keys)
 
 
 def replay_part(place: Place, told: Receipt | str, asked: Asked) -> ReplayReport:

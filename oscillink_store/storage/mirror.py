@@ -179,14 +179,17 @@ def _copied(manifest: Manifest, entries: Sequence[FileEntry]) -> Copied:
     )
 
 
-def local_copy(place: str, cache: Path) -> Path:
-    """The folder of a store: its own, or for a URI one in ``cache`` that is brought up to date.
+def local_copy(place: str, cache: str | None = None) -> Path:
+    """The folder of a store: its own, or for a URI one that is brought up to date.
+
+    That one lies in the folder ``cache``, or else in ``.cache/oscillink-store`` at home.
 
     Raises:
         As :func:`pull` does.
     """
     if not is_uri(place):
         return Path(place)
-    folder = cache / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.osc"
+    home = Path(cache) if cache else Path.home() / ".cache" / "oscillink-store" / "mirrors"
+    folder = home / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.osc"
     pull(place, folder)
     return folder
