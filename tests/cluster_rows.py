@@ -75,3 +75,16 @@ class KillingEmbedder:
         elif doomed:
             os.kill(os.getpid(), signal.SIGKILL)
         return np.stack([vector_of(text) for text in texts])
+
+
+def hang(store: Path) -> Path:
+    """Make whoever looks at a store wait for ever, as on a disk that does not answer."""
+    current = store / "CURRENT"
+    current.rename(current.with_suffix(".kept"))
+    os.mkfifo(current)
+    return current
+
+
+def wake(current: Path) -> None:
+    """Let the store be as it was, for those who look now."""
+    current.with_suffix(".kept").replace(current)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from oscillink_store.cli.adopt_command import adopt
+from oscillink_store.cli.cluster_commands import cluster
 from oscillink_store.cli.console import complain, flush, note, use_utf8
 from oscillink_store.cli.demo_command import demo
 from oscillink_store.cli.explain_command import explain
@@ -107,6 +108,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
 }
 for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: [bold]{_example}[/bold]")(_command)
+app.add_typer(cluster, name="cluster")
 
 
 _INTERRUPTED = 130  # 128 + SIGINT

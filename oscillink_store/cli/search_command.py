@@ -24,10 +24,11 @@ from oscillink_store.snippet import snippet, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from oscillink_store.receipts.receipt import Payload
 
-__all__ = ["search"]
+__all__ = ["hit_table", "search"]
 
 _SNIPPET = 170
 
@@ -92,19 +93,10 @@ def _document(
 def _print(
     question: str | None, result: SearchResult, *, recorded: bool, whole_receipt: bool
 ) -> None:
-    from rich.table import Table
-
-    sought = words(question or "")
     if not result.hits:
         show("No anchor matches.")
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right", style="bold")
-    table.add_column(justify="right")
-    table.add_column(ratio=1, overflow="fold")
-    for hit in result:
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", _body(hit, sought))
-    if result.hits:
-        show(table)
+    else:
+        show(hit_table(result, question))
     receipt = result.receipt
     if whole_receipt:
         show(receipt.summary(), style="dim", wrap=False)
@@ -116,6 +108,20 @@ def _print(
             f"{result.seconds * 1000:.1f} ms",
             style="dim",
         )
+
+
+def hit_table(result: SearchResult, question: str | None) -> "Table":
+    """Lay the hits out, the question's words marked."""
+    from rich.table import Table
+
+    sought = words(question or "")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column(justify="right")
+    table.add_column(ratio=1, overflow="fold")
+    for hit in result:
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", _body(hit, sought))
+    return table
 
 
 def _body(hit: Hit, sought: list[str]) -> "RenderableType":
