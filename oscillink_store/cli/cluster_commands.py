@@ -1,5 +1,6 @@
 """``cluster``: many stores behind one catalogue, filled by placement and searched as one."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,7 +227,7 @@ def stats(path: ClusterPath, executor: ExecutorName = "serial", as_json: AsJson 
     show(table)
 
 
-_EXAMPLES = {
+_EXAMPLES: dict[Callable[..., None], str] = {
     create: "oscillink-store cluster create notes --shards 8 --by tenant --embedder hash",
     ingest: "oscillink-store cluster ingest notes 'export/*.jsonl' --executor processes:4",
     search: 'oscillink-store cluster search notes "who owned The Collegian?" --timeout 2',
