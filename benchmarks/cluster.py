@@ -26,6 +26,7 @@ from common import memory_mib, milliseconds
 from rich.console import Console
 from rich.table import Table
 from rows import DIMENSION, Rows, question_sample
+from scipy.optimize import nnls
 
 import oscillink_store as osc
 from oscillink_store.cluster.executors import make_executor
@@ -128,40 +129,50 @@ def memory(options: argparse.Namespace, rows: Rows) -> list[dict[str, Any]]:
 
 
 def solves() -> list[dict[str, Any]]:
-    """Settles, fitted as seconds = c · D · iterations · (N + entries)."""
+    """Settles, fitted as D · N · (iterations · (a + b · degree) + c + d · degree) seconds.
+
+    The degree is entries per anchor; c and d are what the energy costs, once.
+    """
     rng = np.random.default_rng(3)
     told = []
-    for count, dimension, k in (
-        (1000, 64, 8), (4000, 64, 8), (16_000, 64, 8), (4000, 384, 8), (16_000, 384, 8),
-        (4000, 384, 16), (16_000, 384, 16), (16_000, 384, 32),
+    for count, dimension, k, coherence in (
+        (4000, 64, 8, 0.5), (16_000, 64, 8, 0.5), (4000, 384, 8, 0.5), (16_000, 384, 8, 0.5),
+        (4000, 384, 16, 0.5), (16_000, 384, 16, 0.5), (16_000, 384, 32, 0.5),
+        (4000, 384, 16, 50.0), (16_000, 384, 8, 50.0), (16_000, 384, 32, 50.0),
     ):  # fmt: skip
         Y = rng.standard_normal((count, dimension)).astype(np.float32)
-        lattice = osc.Lattice(Y, kneighbors=k)
+        lattice = osc.Lattice(Y, kneighbors=k, parameters=osc.Parameters(coherence_term=coherence))
         taken = []
-        for run in range(5):
+        for run in range(8):
             lattice.set_query(Y[run])
             taken.append(milliseconds(lattice.settle))
-            settled = lattice.settle()
+        settled = lattice.settle()
         entries = 2 * len(settled.pairs)
         told.append(
             {
                 "anchors": count,
                 "D": dimension,
-                "k": k,
                 "entries/anchor": round(entries / count, 1),
+                "λ_C": coherence,
                 "iterations": settled.iterations,
-                "ms": round(statistics.median(taken[1:]), 1),
-                "work": dimension * settled.iterations * (count + entries),
+                "least ms": round(min(taken[1:]), 1),
             }
         )
-    work = np.array([each["work"] for each in told], np.float64)
-    ms = np.array([each["ms"] for each in told])
+    ms = np.array([each["least ms"] for each in told])
+    N, D, iterations, degree = (
+        np.array([each[name] for each in told], float)
+        for name in ("anchors", "D", "iterations", "entries/anchor")
+    )
+    work = np.stack(
+        [N * D * iterations, N * D * iterations * degree, N * D, N * D * degree], axis=1
+    )
     # least squares of the relative errors: small systems count as much as large ones
-    slope = float((ms / work).mean())
-    for each in told:
-        each["predicted ms"] = round(slope * each.pop("work"), 1)
-        each["measured / predicted"] = round(each["ms"] / each["predicted ms"], 2)
-    told[0]["ns per D·iteration·(N + entries)"] = round(1e6 * slope, 2)
+    slopes, _ = nnls(work / ms[:, None], np.ones(len(ms)))
+    for each, predicted in zip(told, (work @ slopes).tolist(), strict=True):
+        each["predicted ms"] = round(predicted, 1)
+        each["measured / predicted"] = round(each["least ms"] / predicted, 2)
+    for name, slope in zip(("a", "b", "c", "d"), slopes.tolist(), strict=True):
+        told[0][f"{name} ns"] = round(1e6 * slope, 2)
     return told
 
 
