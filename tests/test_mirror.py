@@ -158,6 +158,9 @@ def test_a_damaged_copy_is_not_taken_for_whole(
 def test_places_that_cannot_be_used(notes: osc.Store, tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="nosuch://bucket"):
         push(notes.path, "nosuch://bucket/store")
+    with pytest.raises(QueryError) as caught:
+        push(notes.path, "nosuch://user:secret@bucket/store")
+    assert "secret" not in str(caught.value)
     with pytest.raises(NotAStoreError, match="holds no store"):
         pull((tmp_path / "nothing").as_uri(), tmp_path / "copy.osc")
     (tmp_path / "file").write_text("a file")

@@ -131,7 +131,8 @@ def pull(uri: str, folder: Path) -> Copied:
                 # a push may have taken the generation away while it was read
                 if attempt == _ATTEMPTS - 1:
                     raise IntegrityError(
-                        f"{uri} lacks a file of its live generation ({error}): push the store again"
+                        f"{remote.uri} lacks a file of its live generation ({error}): push the "
+                        "store again"
                     ) from error
     raise AssertionError("unreachable")
 

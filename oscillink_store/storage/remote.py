@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["LEDGER", "MANIFESTS", "Live", "Remote"]
 
 LEDGER, MANIFESTS = "receipts", "manifests"
 _CHUNK = 4 << 20
+_CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
 class Live(NamedTuple):
@@ -44,12 +46,12 @@ class Remote:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.uri = _CREDENTIALS.sub("//", uri)  # as messages have it
         try:
             self._files, path = fs.FileSystem.from_uri(uri)
         except (pa.ArrowException, OSError, TypeError) as error:
             raise QueryError(
-                f"{uri} cannot be used ({_words(error)}): pass a URI such as file:///folder, "
+                f"{self.uri} cannot be used ({_words(error)}): pass a URI such as file:///folder, "
                 "s3://bucket/prefix or gs://bucket/prefix"
             ) from error
         self._base = path.rstrip("/")
@@ -185,4 +187,4 @@ class Remote:
 
 
 def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
+    return _CREDENTIALS.sub("//", " ".join(str(error).split()))[:200].rstrip(".")
