@@ -140,6 +140,29 @@ def test_a_store_gets_shards_when_it_is_large_enough(
     check_nodes(store)
 
 
+def test_a_small_store_is_divided_when_it_is_asked_for(
+    open_store: Callable[..., osc.Store], tmp_path: Path
+) -> None:
+    """One of an old format among them."""
+    empty = open_store()
+    empty.maintain(divide=True)
+    assert empty.current().sharded is None
+    small = open_store("small.osc")
+    small.ingest(rows(*range(9)))
+    for store in (small, osc.connect(unpack(3, tmp_path))):
+        store.maintain()
+        assert store.current().sharded is None
+        store.maintain(divide=True)
+        check_nodes(store)
+        check_settled(store)
+        generation = store.generation
+        store.maintain(divide=True)
+        assert store.generation == generation
+    store.close()
+    small.ingest(rows(2, 9, 10))
+    check_nodes(small)
+
+
 def test_groups_that_grow_are_divided(open_store: Callable[..., osc.Store]) -> None:
     store = open_store()
     store.ingest(rows(*range(20)))

@@ -18,10 +18,10 @@ from oscillink_store.lattice.routing import Layer, Routed, descend
 from oscillink_store.lattice.settle import Settled, settle
 from oscillink_store.model import Parameters
 
-__all__ = ["layers_of", "route"]
+__all__ = ["PER_CANDIDATE", "layers_of", "route"]
 
 _MOST_NULL_POINTS, _MOST_NODES = 16, 64
-_PER_CANDIDATE = 4  # anchors to choose from
+PER_CANDIDATE = 4  # anchors to choose from
 
 Float32 = npt.NDArray[np.float32]
 
@@ -30,7 +30,7 @@ def route(
     snapshot: Snapshot, sharded: Sharded, psi: Float32, count: int, parameters: Parameters
 ) -> Routed:
     """Choose the shards that a question's vector ψ (D,) goes into for so many candidates."""
-    layers = descend(sharded.hierarchy, sharded.top_graph, psi, _PER_CANDIDATE * count, parameters)
+    layers = descend(sharded.hierarchy, sharded.top_graph, psi, PER_CANDIDATE * count, parameters)
     slots = sharded.slots_in(layers[-1].chosen.tolist(), snapshot.alive)
     return Routed(slots=slots, layers=layers)
 
