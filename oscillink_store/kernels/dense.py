@@ -17,7 +17,7 @@ from oscillink_store.kernels.jit import kernel
 if TYPE_CHECKING:
     from oscillink_store.kernels.lanes import copy_row, inner
 
-__all__ = ["close_pairs", "gather", "products"]
+__all__ = ["add_rows", "close_pairs", "gather", "products"]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -103,6 +103,18 @@ def products(Y: Float32, psi: Float32) -> Float64:
     out = np.empty(len(Y), np.float64)
     _products(Y, psi, out)
     return out
+
+
+@kernel("void(const float64[:,::1], const int64[::1], const float64[::1], float64[::1])")
+def add_rows(M: Float64, rows: Int64, weights: Float64, out: Float64) -> None:
+    """Add to ``out`` (m,) the ``rows`` (k,) of ``M`` (N, m) times their ``weights`` (k,).
+
+    One after the other, hence with the same bits on every machine.
+    """
+    for place in range(len(rows)):
+        row, weight = rows[place], weights[place]
+        for column in range(len(out)):
+            out[column] += weight * M[row, column]
 
 
 @kernel(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from oscillink_store.kernels.dense import add_rows
 from oscillink_store.lattice.graph import Csr, Edges, TypedGraph, build_csr
 from oscillink_store.lattice.records import empty_records
 from oscillink_store.model import RELATIONS, Parameters
@@ -24,7 +25,6 @@ __all__ = [
     "Inverse",
     "Level",
     "NearNodes",
-    "base_rows",
     "flow",
     "node_graph",
     "scales",
@@ -147,21 +147,16 @@ def flow(
 ) -> Float64:
     """The gates h (C,) that evidence of ``weights`` (m,) at ``sources`` (m,) gives the nodes.
 
-    Solves (L + γI)h = γs; elementwise in a fixed order, hence the same bits on every machine.
+    Solves (L + γI)h = γs; in a fixed order, hence with the same bits on every machine.
     """  # fmt: skip
     count, known = len(graph.indptr) - 1, len(inverse.base)
     grown = scales(graph.indptr, graph.weights)
     grown[:known] /= scales(inverse.indptr, inverse.weights)
     y = np.zeros(count)
-    rows = base_rows(inverse, sources, count, screening)
-    for row, weight in zip(rows, grown[sources] * weights, strict=True):
-        y += weight * row
+    _add_rows(inverse, sources, grown[sources] * weights, screening, y)
     if len(inverse.touched):
         inner = (inverse.kernel * y[inverse.touched][None, :]).sum(axis=1)
-        for row, value in zip(
-            base_rows(inverse, inverse.touched, count, screening), inner, strict=True
-        ):
-            y -= value * row
+        _add_rows(inverse, inverse.touched, -inner, screening, y)
     gates: Float64 = np.maximum(screening * grown * y, 0.0)
     return gates
 
@@ -175,12 +170,11 @@ def scales(indptr: Rows, weights: npt.NDArray[np.floating[Any]]) -> Float64:
     return np.sqrt(np.where(degrees > 0.0, degrees, 1.0))
 
 
-def base_rows(inverse: Inverse, nodes: Nodes, count: int, screening: float) -> Float64:
-    """Rows (n, C) of G, which is symmetric; nodes that the base does not know had no edges."""
+def _add_rows(
+    inverse: Inverse, nodes: Nodes, weights: Float64, screening: float, out: Float64
+) -> None:
+    # Rows of G, which is symmetric, times weights; nodes that the base does not know had no edges.
     known = len(inverse.base)
-    rows = np.zeros((len(nodes), count))
     old = nodes < known
-    rows[old, :known] = inverse.base[nodes[old]]
-    fresh = np.flatnonzero(~old)
-    rows[fresh, nodes[fresh]] = 1.0 / screening
-    return rows
+    add_rows(inverse.base, nodes[old], weights[old], out[:known])
+    out[nodes[~old]] += weights[~old] / screening

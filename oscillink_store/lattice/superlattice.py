@@ -23,7 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from oscillink_store.kernels.knn_upkeep import research
 from oscillink_store.lattice.graph import Csr
-from oscillink_store.lattice.levels import KNN, Inverse, NearNodes, base_rows, scales
+from oscillink_store.lattice.levels import KNN, Inverse, NearNodes, scales
 from oscillink_store.model import Parameters
 
 __all__ = ["corrected", "inverted", "near_nodes"]
@@ -106,7 +106,9 @@ def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
     if ((grown > _FAR) | (grown < 1.0 / _FAR)).any():
         return inverted(graph, screening)
     delta = after - before
-    within = base_rows(inverse, touched, count, screening)[:, touched]
+    old_ones = touched[touched < known]
+    within = np.diag(np.full(len(touched), 1.0 / screening))  # a new one had no edges
+    within[: len(old_ones), : len(old_ones)] = inverse.base[np.ix_(old_ones, old_ones)]
     kernel: Float64 = np.linalg.solve(np.eye(len(touched)) + delta @ within, delta).astype(
         np.float64
     )
