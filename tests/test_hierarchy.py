@@ -116,6 +116,39 @@ def test_a_gate_set_on_a_group_holds_for_its_pieces() -> None:
     np.testing.assert_allclose(level.gates, 0.25)
 
 
+def test_nothing_grows_out_from_under_a_gate() -> None:
+    """Wherever shards and regions are divided, their pieces hang below the same gates."""
+    rng = np.random.default_rng(1)
+    world = World(unit(rng, 700, 3))
+    levels = list(world.change(np.arange(100)).hierarchy.levels)
+    assert len(levels) > 1
+    suppressed = np.zeros(len(levels[1].items), np.float32)
+    suppressed[1:] = 1.0
+    levels[1] = levels[1]._replace(held=suppressed)
+    grouped = world.change()
+    world.grouped = grouped._replace(hierarchy=grouped.hierarchy._replace(levels=tuple(levels)))
+    below = set(np.flatnonzero(through(world) == 0.0).tolist())
+    assert 0 < len(below) < 100
+    for start in range(100, 700, 75):
+        world.change(np.arange(start, start + 75))
+        now = set(np.flatnonzero(through(world) == 0.0).tolist())
+        assert below <= now
+        assert not (now - below) & set(range(start))
+        below = now
+    assert world.grouped is not None
+    assert len(world.grouped.hierarchy.levels) > 2
+
+
+def through(world: World) -> npt.NDArray[np.float64]:
+    """By anchor the product of the gates above it; 1 where there is none."""
+    assert world.grouped is not None
+    gates, own = np.ones(len(world.vectors)), world.grouped.own.copy()
+    for level in world.grouped.hierarchy.levels:
+        gates[own >= 0] *= level.held[own[own >= 0]]
+        own[own >= 0] = level.parents[own[own >= 0]]
+    return gates
+
+
 def test_of_a_large_group_by_value_few_vectors_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "_MOST", 30)
     world = World(unit(np.random.default_rng(0), 2000))

@@ -143,15 +143,19 @@ def updated(
     while len(levels[-1].vectors) > parameters.max_nodes:
         top, place = levels[-1], len(levels)
         count, known = len(top.vectors), old[place] if place < len(old) else None
-        came = np.arange(len(old[place - 1].parents) if known is not None else 0, count)
-        above, moved = _level(
-            known, old[place - 1].parents if known is not None else np.empty(0, np.int32),
-            _Nodes(top, parameters),
+        parents = np.empty(0, np.int32)
+        came = np.arange(count)
+        if known is not None:
+            parents, came = old[place - 1].parents, came[len(old[place - 1].parents) :]
+            # pieces stay where the whole was: what is set there holds for them
+            parents = np.append(parents, np.where(found.whole < 0, -1, parents[found.whole]))
+        found, moved = _level(
+            known, parents, _Nodes(top, parameters),
             Shift(np.ones(count, np.bool_), came, came[:0], np.setdiff1d(moved, came)),
             CHILDREN, generation, parameters, thorough,
         )  # fmt: skip
-        levels[-1] = top._replace(parents=above.own)
-        levels.append(above.level)
+        levels[-1] = top._replace(parents=found.own)
+        levels.append(found.level)
     graph = node_graph(levels[-1].lists(), parameters).base
     if before is not None and len(levels) == len(old):
         inverse = corrected(before.hierarchy.inverse, graph, parameters.screening)
@@ -166,8 +170,11 @@ def stale(hierarchy: Hierarchy) -> bool:
 
 
 class _Found(NamedTuple):
+    """A level, the node of each item, and which node each new one is a piece of, −1 for none."""
+
     own: Int32
     level: Level
+    whole: Int32
 
 
 def _level(
@@ -193,15 +200,15 @@ def _level(
         own[rows] = first.own
         level = _blank(first.centres, generation)
         fresh = np.arange(len(first.centres))
-        touched = fresh
+        touched, whole = fresh, np.full(len(fresh), -1, np.int32)
     else:
         known = len(level.items)
         level, own = _placed(level, own, below, shift, generation)
         touched = own[np.concatenate([shift.came, shift.gone, shift.shaken])]
-        divided: list[int] = []
+        whole = np.full(len(level.items) - known, -1, np.int32)
         if shift.codes is None:
-            level, divided = _split(level, own, below, shift, size, generation)
-        fresh = np.concatenate([np.array(divided, np.int64), np.arange(known, len(level.items))])
+            level, whole = _split(level, own, below, shift, size, generation)
+        fresh = np.union1d(whole[whole >= 0], np.arange(known, len(level.items)))
         touched = np.union1d(touched, fresh).astype(np.int64)
     shaken = own[np.concatenate([shift.came, shift.gone, shift.shaken])]
     level = level._replace(changed=level.changed + np.bincount(shaken, minlength=len(level.items)))
@@ -219,7 +226,7 @@ def _level(
         old = len(listed.nodes)
         unlike[:old] |= (lists.nodes[:old] != listed.nodes).any(axis=1)
     moved = np.flatnonzero(unlike)
-    return _Found(own, level._replace(near=lists.nodes, cosine=lists.cosine)), moved
+    return _Found(own, level._replace(near=lists.nodes, cosine=lists.cosine), whole), moved
 
 
 def _blank(centres: Float32, generation: int) -> Level:
@@ -262,10 +269,11 @@ def _joined(level: Level, more: Level) -> Level:
 def _placed(
     level: Level, own: Int32, below: Below, shift: Shift, generation: int
 ) -> tuple[Level, Int32]:
-    """Assign what came to groups."""
+    """Assign what came to groups, unless ``own`` tells of one already."""
     own = own.copy()
     if shift.codes is None:
-        own[shift.came] = nearest(shift.came, below.take, level.centres)
+        homeless = shift.came[own[shift.came] < 0]
+        own[homeless] = nearest(homeless, below.take, level.centres)
         return level, own
     own[shift.came] = shift.codes[shift.came]
     known = len(level.items)
@@ -278,11 +286,14 @@ def _placed(
 
 def _split(
     level: Level, own: Int32, below: Below, shift: Shift, size: int, generation: int
-) -> tuple[Level, list[int]]:
-    """Divide the groups that have become too large, in place of ``own``; which ones these were."""
+) -> tuple[Level, Int32]:
+    """Divide the groups that have become too large, changing ``own``.
+
+    Returns the group of which each new one is a piece; a piece keeps the number of the whole.
+    """
     present = np.flatnonzero(shift.present)
     sizes = np.bincount(own[present], minlength=len(level.items))
-    divided: list[int] = []
+    whole: list[int] = []
     for group in np.flatnonzero(sizes > most(size)).tolist():
         rows = present[own[present] == group]
         within: Grouping = grouped(rows, below.take, size)
@@ -296,8 +307,8 @@ def _split(
         # what was set on the whole holds for its pieces
         held = np.full(len(new.items), level.held[group], np.float32)
         level = _joined(level._replace(centres=centres), new._replace(held=held))
-        divided.append(group)
-    return level, divided
+        whole += [group] * len(new.items)
+    return level, np.array(whole, np.int32)
 
 
 def _chosen(
