@@ -194,6 +194,8 @@ class Fields:
         object.__setattr__(self, "facets", tuple(self.facets))
         if not isinstance(self.sequence, str):
             object.__setattr__(self, "sequence", tuple(self.sequence))
+        if self.shard is not None and not isinstance(self.shard, str):
+            raise InputError(f"fields: shard is {self.shard!r}: name one column", field="shard")
         single = (
             self.id, self.text, self.title, self.vector, self.links, self.gate, self.payload,
         )  # fmt: skip

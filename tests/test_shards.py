@@ -392,6 +392,11 @@ class TestByValue:
         with pytest.raises(InputError, match="'tennant', which Fields names as the shard"):
             store.ingest(rows(0, 1))
 
+    @pytest.mark.parametrize("wrong", [3, ["tenant"], b"tenant"])
+    def test_a_column_is_named(self, wrong: Any) -> None:
+        with pytest.raises(InputError, match=r"fields: shard is .*: name one column"):
+            osc.Fields(shard=wrong)
+
     def test_numbers_stay_what_they_are_when_their_column_takes_fractions(
         self, open_store: Callable[..., osc.Store]
     ) -> None:
