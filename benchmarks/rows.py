@@ -75,6 +75,11 @@ class Clustered:
     def draw(self, rng: np.random.Generator, count: int) -> Vectors:
         """Unit rows (count, D) float32."""
         cluster = np.minimum(np.searchsorted(self.ends, rng.random(count)), self.clusters - 1)
+        return self.around(rng, cluster)
+
+    def around(self, rng: np.random.Generator, cluster: npt.NDArray[np.int64]) -> Vectors:
+        """A unit row (count, D) float32 of each of some clusters (count,)."""
+        count = len(cluster)
         vectors = 0.3 / np.sqrt(DIMENSION) * rng.standard_normal((count, DIMENSION))
         vectors += self.centers[cluster]
         deviation = rng.standard_normal((count, self.intrinsic)) * self.scales[cluster]
