@@ -11,7 +11,8 @@ none is filtered: the conversations of a collection with groups are searched tog
 - ranking: the measures of retrieval.py without routing, and by how many points they differ with
   it at some ``route_shards`` (``route_share=0``), for questions of words with their vector, and
   of the vector alone. Beside it what the dense candidates hold of the exact ten nearest anchors,
-  and the share of the anchors that they are chosen from. A search looks at 200 anchors at least,
+  and the share of the anchors that they are chosen from; all, for the questions that the lattice
+  leads away from the chosen shards (astray, in per cent of the questions). A search looks at 200 anchors at least,
   which in collections with shards of a few dozen are more than one shard.
 - rules: at exactly as many shards, how much of the exact ten nearest anchors is in these shards,
   and how much among the candidates (recall@10), once the lattice was followed from there. An
@@ -130,16 +131,20 @@ class Store:
         """What is in the shards of a choice, and what is found from there."""
         lines = []
         for place, (_, psi) in enumerate(self.questions):
-            dense = dense_matches(self.snapshot, psi, 50, None, choose(psi))
-            assert dense.routed is not None
-            slots = dense.routed.slots
-            scanned = len(slots) / len(self.snapshot)
-            visited = scanned + dense.routed.walked / len(self.snapshot)
+            routed = choose(psi)
+            dense = dense_matches(self.snapshot, psi, 50, None, routed)
+            scanned = visited = 1.0  # as where the lattice leads astray
+            if dense.routed is not None:
+                scanned = len(routed.slots) / len(self.snapshot)
+                visited = scanned + dense.routed.walked / len(self.snapshot)
             lines.append(
-                [self.found(slots, place), self.found(dense.rows, place), scanned, visited]
-            )
+                [
+                    self.found(routed.slots, place), self.found(dense.rows, place), scanned,
+                    visited, float(dense.routed is None),
+                ]
+            )  # fmt: skip
         means = (100 * np.mean(lines, axis=0)).round(2).tolist()
-        names = ("in the shards", "recall@10", "scanned", "visited")
+        names = ("in the shards", "recall@10", "scanned", "visited", "astray")
         return dict(zip(names, means, strict=True))
 
     def by_rule(self, rule: Rule, shards: int) -> Figures:
@@ -220,7 +225,15 @@ def differences(figures: Mapping[str, float], plain: Mapping[str, float]) -> Row
 
 
 def ranking_rows(results: Mapping[str, Figures]) -> tuple[Row, list[Row]]:
-    heading = ["collection", "question", "shards", *MEASURES, "dense recall@10", "visited"]
+    heading = [
+        "collection",
+        "question",
+        "shards",
+        *MEASURES,
+        "dense recall@10",
+        "visited",
+        "astray",
+    ]
     heading.append("median ms")
     rows = []
     for name, result in results.items():
@@ -228,14 +241,14 @@ def ranking_rows(results: Mapping[str, Figures]) -> tuple[Row, list[Row]]:
             plain = result["unrouted"][how]
             cells = [f"{plain[measure]:.2f}" for measure in MEASURES]
             rows.append(
-                [name, how, f"all {result['shards']}", *cells, "100.0", "100",
+                [name, how, f"all {result['shards']}", *cells, "100.0", "100", "",
                  f"{plain['median ms']:.1f}"]
             )  # fmt: skip
             for shards, figures in result["routed"][how].items():
                 dense = result["candidates"][shards]
                 rows.append(
                     [name, how, shards, *differences(figures, plain),
-                     f"{dense['recall@10']:.1f}", f"{dense['visited']:.0f}",
+                     f"{dense['recall@10']:.1f}", f"{dense['visited']:.0f}", f"{dense['astray']:.0f}",
                      f"{figures['median ms']:.1f}"]
                 )  # fmt: skip
     return heading, rows
@@ -244,7 +257,7 @@ def ranking_rows(results: Mapping[str, Figures]) -> tuple[Row, list[Row]]:
 def rule_rows(results: Mapping[str, Figures]) -> tuple[Row, list[Row]]:
     """Means over the collections; in brackets the collection where it is least."""
     heading = ["rule", "shards", "in the shards", "recall@10", "scanned", "visited",
-               f"largest loss of a measure at {COMPARED}"]  # fmt: skip
+               "astray", f"largest loss of a measure at {COMPARED}"]  # fmt: skip
     rows = []
     for rule in RULES:
         losses = [
@@ -260,7 +273,8 @@ def rule_rows(results: Mapping[str, Figures]) -> tuple[Row, list[Row]]:
                 for name in ("in the shards", "recall@10")
             ]
             cells += [
-                f"{np.mean([one[name] for one in told]):.0f}" for name in ("scanned", "visited")
+                f"{np.mean([one[name] for one in told]):.0f}"
+                for name in ("scanned", "visited", "astray")
             ]
             lost, where = max(losses)
             where = f" ({where})" if lost > 0 else ""
