@@ -15,6 +15,11 @@ its reciprocal-rank reranker, with the fastest setting of its vector search (pro
 that reaches recall@10 of 0.95 against exact search. Recall of the store is that of its dense
 candidates; recall of its k-NN relation is audited at the build and kept in the manifest.
 
+A store so large is divided into shards, and searches without a filter are routed to some; in
+turn with these the same searches look at all shards (``route=False``). What routed searches
+visit are the anchors of their shards and those that the lattice leads to, or all, where it leads
+away from the shards. Memory is watched while a process of its own asks all questions.
+
 With ``--folder`` rows, stores and figures of finished stages stay there, and a further run goes
 on from them.
 """
@@ -55,8 +60,11 @@ from rows import Rows, questions, vectors_of
 
 import oscillink_store as osc
 from oscillink_store.engine.candidates import dense_matches
+from oscillink_store.engine.route import route
+from oscillink_store.engine.snapshot import Snapshot
 
 FILTERS = {"": None, ", 30 % filter": "bucket < 3", ", 1 % filter": "tenant = 7"}
+WHOLE = "search of all shards"
 REFINEMENTS = (0, 4, 16)
 BATCH, BATCHES = 1000, 3
 
@@ -129,6 +137,17 @@ def build_peer(path: Path, rows: Path, report: Report) -> dict[str, Any]:
     return {"seconds": round(seconds, 1), "disk": on_disk(path)}
 
 
+def ask(
+    path: Path, texts: list[str], psi: npt.NDArray[np.float32], report: Report
+) -> dict[str, Any]:
+    """Every question in turn, as it comes."""
+    with osc.connect(path) as store:
+        for place, text in enumerate(texts):
+            report("questions", place, len(texts))
+            store.search(text, vector=psi[place], k=10)
+    return {}
+
+
 def add_batches(path: Path, anchors: int, hard: bool, report: Report) -> list[dict[str, float]]:
     """A few batches of new rows, one commit each; seconds of their stages."""
     rows, taken = Rows(hard=hard), []
@@ -176,6 +195,31 @@ class Stages:
         return figures
 
 
+def routed(
+    snapshot: Snapshot, psi: npt.NDArray[np.float32], truth: list[set[int]]
+) -> tuple[float, dict[str, Any]]:
+    """Recall@10 of routed searches' dense candidates, and what they visit."""
+    sharded = snapshot.sharded
+    assert sharded is not None
+    count = snapshot.parameters.dense_candidates
+    found, visited, astray = [], [], 0
+    for one in psi:
+        chosen = route(snapshot, sharded, one, count, snapshot.parameters)
+        dense = dense_matches(snapshot, one, count, None, chosen)
+        found.append(set(dense.rows[:10].tolist()))
+        share = 1.0
+        if dense.routed is not None:
+            share = (len(chosen.slots) + dense.routed.walked) / len(snapshot)
+        astray += dense.routed is None
+        visited.append(100 * share)
+    return round(recall(found, truth), 4), {
+        "shards": len(sharded.levels[0].items),
+        "mean % of the anchors visited": round(float(np.mean(visited)), 2),
+        "median % of the anchors visited": round(float(np.median(visited)), 2),
+        "% of the questions led astray": round(100 * astray / len(psi), 1),
+    }
+
+
 def compare(
     store_path: Path, peer_path: Path, queries: dict[str, Any], console: Console
 ) -> dict[str, Any]:
@@ -183,7 +227,7 @@ def compare(
     texts, psi, truth = queries["texts"], queries["psi"], queries["truth"]
     with osc.connect(store_path) as store:
         snapshot = store.current()
-        recalls, calls = {}, {}
+        recalls, calls, visited = {}, {}, {}
         peer = lancedb_peer.LanceDb(peer_path)
         with console.status("tuning LanceDB"):
             peer.tune(psi, truth[""], REFINEMENTS)
@@ -199,6 +243,10 @@ def compare(
             calls[f"LanceDB hybrid{name}"] = lambda i, where=where: peer.hybrid(
                 texts[i], psi[i], where
             )
+        if snapshot.sharded is not None:
+            recalls[WHOLE] = recalls["search"]
+            recalls["search"], visited = routed(snapshot, psi, truth[""])
+            calls[WHOLE] = lambda i: store.search(texts[i], vector=psi[i], k=10, route=False)
         taken = interleaved(calls, len(texts), console)
         residuals = store.receipts()["residual"].drop_null().to_pylist()
     typical = medians(taken)
@@ -208,6 +256,7 @@ def compare(
             name: round(float(np.percentile(values, 95)), 2) for name, values in taken.items()
         },
         "recall@10": recalls,
+        "routing": visited,
         "search / LanceDB hybrid": {
             name or "no filter": round(
                 typical[f"search{name}"] / typical[f"LanceDB hybrid{name}"], 3
@@ -242,6 +291,9 @@ def measure(arguments: argparse.Namespace, folder: Path, console: Console) -> di
     texts, psi = questions(picked, rng, random.Random(11), noise=0.05 if hard else 0.02)
     queries = {"texts": texts, "psi": psi, "truth": exact_tops(rows, psi, console)}
     figures["first search"] = first_search(store, psi[0])
+    figures["asking"] = told(
+        in_process(ask, store, texts, psi, title="memory", console=console)
+    )  # fmt: skip
     figures["search"] = compare(store, peer, queries, console)
     grown = folder / "grown.osc"
     shutil.rmtree(grown, ignore_errors=True)

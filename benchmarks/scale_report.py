@@ -52,11 +52,10 @@ def lines(figures: Mapping[str, Any]) -> list[Line]:
         told.append(("recall of the k-NN relation", recall, ""))
     for name in filter(lambda name: name.startswith("search"), search["median ms"]):
         theirs = name.replace("search", "LanceDB hybrid", 1)
-        told += [
-            (f"{name}, {what}", f"{search[what][name]:.{digits}f}",
-             f"{search[what][theirs]:.{digits}f}")
-            for what, digits in (("median ms", 1), ("95th percentile ms", 1), ("recall@10", 4))
-        ]  # fmt: skip
+        for what, digits in (("median ms", 1), ("95th percentile ms", 1), ("recall@10", 4)):
+            peers = f"{search[what][theirs]:.{digits}f}" if theirs in search[what] else ""
+            told.append((f"{name}, {what}", f"{search[what][name]:.{digits}f}", peers))
+    told += [(f"routing: {name}", f"{value:,}", "") for name, value in search["routing"].items()]
     return [
         *told,
         ("largest relative residual of a settle", f"{search['largest residual']:.1e}", ""),
@@ -66,6 +65,8 @@ def lines(figures: Mapping[str, Any]) -> list[Line]:
          f"{first['import, open, first search: median seconds']:.2f}", ""),
         ("memory besides mapped files after 200 searches, MiB",
          f"{first['anonymous memory MiB after 200 searches']}", ""),
+        ("peak of the same over all questions, MiB",
+         f"{figures['asking']['memory']['peak of anonymous memory MiB']}", ""),
         (f"a batch of {figures['batches']['rows']:,} more, seconds (median of {len(walls)})",
          f"{statistics.median(walls):.2f}", ""),
         ("– the first one, in a new process", f"{walls[0]:.2f}", ""),

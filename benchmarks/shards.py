@@ -12,8 +12,8 @@ none is filtered: the conversations of a collection with groups are searched tog
   it at some ``route_shards`` (``route_share=0``), for questions of words with their vector, and
   of the vector alone. Beside it what the dense candidates hold of the exact ten nearest anchors,
   and the share of the anchors that they are chosen from; all, for the questions that the lattice
-  leads away from the chosen shards (astray, in per cent of the questions). A search looks at 200 anchors at least,
-  which in collections with shards of a few dozen are more than one shard.
+  leads away from the chosen shards (astray, in per cent of the questions). A search looks at 200
+  anchors at least, which in collections with shards of a few dozen are more than one shard.
 - rules: at exactly as many shards, how much of the exact ten nearest anchors is in these shards,
   and how much among the candidates (recall@10), once the lattice was followed from there. An
   anchor that is as similar as the tenth counts, whichever it is. By the nearest centre; by the
@@ -248,7 +248,8 @@ def ranking_rows(results: Mapping[str, Figures]) -> tuple[Row, list[Row]]:
                 dense = result["candidates"][shards]
                 rows.append(
                     [name, how, shards, *differences(figures, plain),
-                     f"{dense['recall@10']:.1f}", f"{dense['visited']:.0f}", f"{dense['astray']:.0f}",
+                     f"{dense['recall@10']:.1f}",
+                     f"{dense['visited']:.0f}", f"{dense['astray']:.0f}",
                      f"{figures['median ms']:.1f}"]
                 )  # fmt: skip
     return heading, rows
