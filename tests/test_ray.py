@@ -165,8 +165,8 @@ def test_a_shard_that_hangs_is_left_out_in_time(on_ray: RayExecutor, eight: Path
         warm_up(on_ray, cluster)
         current = hang(eight / "shard-0006.osc")
         started = time.perf_counter()
-        result = cluster.search("Anna Lund", vector=PSI, timeout=6.0)
-        assert time.perf_counter() - started < 7.0
+        result = cluster.search("Anna Lund", vector=PSI, timeout=16.0)
+        assert time.perf_counter() - started < 17.0
         wake(current)
         assert [(left.store, left.error) for left in result.missing] == [
             ("shard-0006", "TimeoutError")
