@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,6 +16,7 @@ from hypothesis import strategies as st
 from shard_model import check_inverse, dense_flow
 
 from oscillink_store import Parameters
+from oscillink_store.kernels.dense import add_rows, eliminate
 from oscillink_store.lattice import superlattice
 from oscillink_store.lattice.graph import Csr, Edges, build_csr
 from oscillink_store.lattice.levels import KNN, Inverse, flow, node_graph
@@ -151,3 +158,57 @@ def test_a_graph_of_fewer_nodes_is_begun_anew() -> None:
     fewer = corrected(inverted(path(1, 1, 1), GAMMA), path(1), GAMMA)
     assert fewer.base.shape == (2, 2)
     check_inverse(fewer, path(1), GAMMA)
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.5, 20.0])
+def test_other_screenings(gamma: float) -> None:
+    vectors = unit(np.random.default_rng(9), 60)
+    parameters = Parameters(knn_neighbors=5)
+    inverse = inverted(graph_of(vectors, parameters), gamma)
+    vectors[3] = vectors[40]
+    graph = graph_of(vectors, parameters)
+    inverse = corrected(inverse, graph, gamma)
+    assert inverse.touched.size
+    check_inverse(inverse, graph, gamma)
+
+
+def digests() -> str:
+    """Of an inverse and its corrections, large enough for any BLAS to share the work."""
+    parameters = Parameters(knn_neighbors=8)
+    vectors = unit(np.random.default_rng(1), 500)
+    inverse = inverted(graph_of(vectors, parameters), GAMMA)
+    vectors[0] = vectors[100]
+    inverse = corrected(inverse, graph_of(vectors, parameters), GAMMA)
+    assert 10 < len(inverse.touched) < 64
+    return hashlib.sha256(inverse.base.tobytes() + inverse.kernel.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_number_of_threads_changes_no_bit(threads: str) -> None:
+    program = "from test_superlattice import digests; print(digests())"
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True,
+        env=os.environ | dict.fromkeys(names, threads), cwd=Path(__file__).parent,
+    )  # fmt: skip
+    assert done.stdout.split() == [digests()]
+
+
+@given(st.integers(0, 12), st.integers(0, 4), st.integers(0, 1 << 32), st.booleans())
+def test_elimination_solves(n: int, m: int, seed: int, swapped: bool) -> None:
+    """Also where no pivot is where it should be."""
+    rng = np.random.default_rng(seed)
+    A = np.eye(n)[rng.permutation(n)] if swapped else rng.standard_normal((n, n)) + 4 * np.eye(n)
+    B = rng.standard_normal((n, m))
+    wanted = np.linalg.solve(A, B)
+    eliminate(A.copy(), B)
+    np.testing.assert_allclose(B, wanted, atol=1e-9)
+
+
+@given(st.lists(st.integers(0, 6), max_size=8), st.integers(0, 5))
+def test_rows_are_added_up(chosen: list[int], columns: int) -> None:
+    rng = np.random.default_rng(len(chosen))
+    M, weights, out = rng.standard_normal((7, columns)), rng.random(len(chosen)), np.ones(columns)
+    rows = np.array(chosen, np.int64)
+    add_rows(M, rows, weights, out)
+    np.testing.assert_allclose(out, 1.0 + weights @ M[rows], atol=1e-12)

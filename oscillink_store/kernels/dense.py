@@ -17,7 +17,7 @@ from oscillink_store.kernels.jit import kernel
 if TYPE_CHECKING:
     from oscillink_store.kernels.lanes import copy_row, inner
 
-__all__ = ["add_rows", "close_pairs", "gather", "products"]
+__all__ = ["add_rows", "close_pairs", "eliminate", "gather", "products"]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -115,6 +115,41 @@ def add_rows(M: Float64, rows: Int64, weights: Float64, out: Float64) -> None:
         row, weight = rows[place], weights[place]
         for column in range(len(out)):
             out[column] += weight * M[row, column]
+
+
+@kernel("void(float64[:,::1], float64[:,::1])")
+def eliminate(A: Float64, B: Float64) -> None:
+    """Put A⁻¹B in the place of ``B`` (n, m); of ``A`` (n, n), regular, nothing is left.
+
+    Gauss elimination with the largest pivot of a column, in a fixed order: with the same bits
+    whatever the number of threads, which no BLAS promises.
+    """
+    n, m = B.shape
+    for step in range(n):
+        pivot = step
+        for row in range(step + 1, n):
+            if abs(A[row, step]) > abs(A[pivot, step]):
+                pivot = row
+        if pivot != step:
+            for column in range(step, n):
+                A[step, column], A[pivot, column] = A[pivot, column], A[step, column]
+            for column in range(m):
+                B[step, column], B[pivot, column] = B[pivot, column], B[step, column]
+        for row in range(step + 1, n):
+            factor = A[row, step] / A[step, step]
+            if factor != 0.0:
+                for column in range(step + 1, n):
+                    A[row, column] -= factor * A[step, column]
+                for column in range(m):
+                    B[row, column] -= factor * B[step, column]
+    for step in range(n - 1, -1, -1):
+        for column in range(m):
+            B[step, column] /= A[step, step]
+        for row in range(step):
+            factor = A[row, step]
+            if factor != 0.0:
+                for column in range(m):
+                    B[row, column] -= factor * B[step, column]
 
 
 @kernel(

@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
 
+from oscillink_store.kernels.dense import add_rows, eliminate
+from oscillink_store.kernels.diffusion import screened
+from oscillink_store.kernels.knn import helper
 from oscillink_store.kernels.knn_upkeep import research
+from oscillink_store.kernels.laplacian import normalize
 from oscillink_store.lattice.graph import Csr
 from oscillink_store.lattice.levels import KNN, Inverse, NearNodes, scales
 from oscillink_store.model import Parameters
@@ -30,6 +33,7 @@ __all__ = ["corrected", "inverted", "near_nodes"]
 
 _FOLD_LEAST, _FOLD_SHARE = 64, 0.125
 _FAR = 1024.0  # times what a diagonal entry of B was, or a part of it
+_EXACT, _MOST_STEPS = 1e-14, 1000
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -74,16 +78,32 @@ def near_nodes(
 
 
 def inverted(graph: Csr, screening: float) -> Inverse:
-    """(L + γI)⁻¹ of a graph, without corrections."""
-    count = len(graph.indptr) - 1
-    every = np.arange(count)
-    scale = scales(graph.indptr, graph.weights)
-    factor = cho_factor(_system(graph, every, scale, screening), lower=True, overwrite_a=True)
-    base = cho_solve(factor, np.eye(count), overwrite_b=True)
+    """(L + γI)⁻¹ of a graph, without corrections.
+
+    Column by column, as evidence diffuses among anchors: with the same bits whatever the number
+    of threads.
+    """
+    count, weights = len(graph.indptr) - 1, graph.weights.astype(np.float64)
+    scale, coupling = np.empty(count), np.empty(len(weights))
+    normalize(graph.indptr, graph.indices, weights, scale, coupling)
+    base = np.empty((count, count))
+
+    def work(low: int, high: int) -> None:
+        source, scratch, residual = np.zeros(count), np.empty((3, count)), np.empty(1)
+        for node in range(low, high):
+            source[node] = 1.0 / screening
+            screened(
+                graph.indptr, graph.indices, coupling, scale, source, screening, _EXACT,
+                _MOST_STEPS, base[node], scratch, residual,
+            )  # fmt: skip
+            source[node] = 0.0
+
+    other = helper().submit(work, count // 2, count)
+    work(0, count // 2)
+    other.result()
     return Inverse(
-        np.ascontiguousarray(base), graph.indptr, graph.indices,
-        graph.weights.astype(np.float64), np.empty(0, np.int64), np.empty((0, 0)),
-    )  # fmt: skip
+        base, graph.indptr, graph.indices, weights, np.empty(0, np.int64), np.empty((0, 0))
+    )
 
 
 def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
@@ -109,10 +129,12 @@ def corrected(inverse: Inverse, graph: Csr, screening: float) -> Inverse:
     old_ones = touched[touched < known]
     within = np.diag(np.full(len(touched), 1.0 / screening))  # a new one had no edges
     within[: len(old_ones), : len(old_ones)] = inverse.base[np.ix_(old_ones, old_ones)]
-    kernel: Float64 = np.linalg.solve(np.eye(len(touched)) + delta @ within, delta).astype(
-        np.float64
-    )
-    return inverse._replace(touched=touched, kernel=kernel)
+    system = np.eye(len(touched))
+    for row, changed in zip(system, delta, strict=True):
+        some = np.flatnonzero(changed)
+        add_rows(within, some, changed[some], row)
+    eliminate(system, delta)
+    return inverse._replace(touched=touched, kernel=delta)
 
 
 def _system(graph: Csr, nodes: Nodes, scale: Float64, screening: float) -> Float64:
