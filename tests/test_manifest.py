@@ -84,8 +84,8 @@ class TestFormat:
             osc.connect(folder)
 
     def test_a_feature_that_must_be_understood_is_refused(self, folder: Path) -> None:
-        edit(folder, lambda raw: raw["features"].update(shards=True, colours=False))
-        with pytest.raises(FormatError, match=r"uses shards, which.*upgrade"):
+        edit(folder, lambda raw: raw["features"].update(tints=True, colours=False))
+        with pytest.raises(FormatError, match=r"uses tints, which.*upgrade"):
             osc.connect(folder)
 
     def test_a_feature_that_need_not_be_understood_is_kept(self, folder: Path) -> None:
