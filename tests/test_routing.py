@@ -93,7 +93,7 @@ def test_the_way_down_is_as_told(store: osc.Store, number: int) -> None:
         assert layer.nodes.tolist() == nodes.tolist()
         wanted = trusted(level.centres[nodes].astype(np.float64) @ psi, level.gates[nodes])
         np.testing.assert_allclose(layer.evidence, wanted, atol=1e-6)
-        assert (layer.gates is None) == (layer.level < 2)
+        assert (layer.gates is None) == (layer.level < 2 or not parameters.route_flow)
         best = nodes[order(layer.scores, nodes)]
         best = best[level.anchors[best] > 0]
         assert layer.chosen.tolist() == best[: len(layer.chosen)].tolist()

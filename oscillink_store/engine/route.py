@@ -12,10 +12,11 @@ from oscillink_store.engine.query import Query
 from oscillink_store.engine.ranked import Ranked
 from oscillink_store.engine.sharded import Sharded
 from oscillink_store.engine.snapshot import Snapshot
-from oscillink_store.lattice.graph import TypedGraph, cut_out, neighbors
+from oscillink_store.lattice.graph import TypedGraph, cut_out, neighbors, whole_degrees
+from oscillink_store.lattice.rank import scaled, source_rows, source_weights
 from oscillink_store.lattice.records import empty_records
 from oscillink_store.lattice.routing import Layer, Routed, descend
-from oscillink_store.lattice.settle import Settled, settle
+from oscillink_store.lattice.settle import Settled, diffuse, settle
 from oscillink_store.model import Parameters
 
 __all__ = ["PER_CANDIDATE", "layers_of", "route"]
@@ -121,16 +122,26 @@ def _route(
 
 
 def _super(sharded: Sharded, layer: Layer, psi: Float32, parameters: Parameters) -> dict[str, Any]:
-    """The settle of the last level: the best nodes and those next to them."""
+    """The settle of the last level, as of anchors: the best nodes and those next to them."""
     level, graph = sharded.levels[layer.level], TypedGraph(sharded.top_graph, empty_records())
     best = np.sort(layer.chosen[:_MOST_NODES])
     nodes = np.union1d(best, neighbors(graph.entries(best))) if len(best) else best
     nodes = nodes[level.vectors[nodes].any(axis=1)]
-    if len(nodes) == 0 or layer.gates is None:
+    if len(nodes) == 0:
         return {"nodes": 0, "delta_h": None, "null_points": [], "null_point_count": 0}
-    adjacency, _ = cut_out(graph.entries(nodes), parameters.relation_weights)
-    peak = layer.gates.max(initial=0.0)
-    gates = layer.gates[nodes] / peak if peak > 0.0 else layer.gates[nodes]
+    entries = graph.entries(nodes)
+    adjacency, _ = cut_out(entries, parameters.relation_weights)
+    evidence = layer.evidence[nodes]  # all nodes of the last level are looked at
+    strength = scaled(evidence, parameters)
+    sources = source_rows(evidence, nodes, parameters)
+    gates = diffuse(
+        adjacency,
+        source_weights(strength, sources),
+        parameters,
+        degrees=whole_degrees(entries, parameters.relation_weights),
+    ).gates
+    peak = gates.max(initial=0.0)
+    gates = gates / peak if peak > 0.0 else gates
     settled = settle(level.vectors[nodes], psi, gates, adjacency, parameters)
     points = settled.null_points
     return {

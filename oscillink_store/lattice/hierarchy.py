@@ -38,7 +38,7 @@ __all__ = ["CHILDREN", "Anchors", "Below", "Shift", "stale", "updated"]
 CHILDREN = 64
 """How many nodes a node of a further level has on average."""
 
-_AT_ONCE = 16  # touched groups that are settled anew with any batch
+_AT_ONCE = 8  # touched groups that are settled anew with any batch
 _MUCH = 16  # and those of whose items more than this part came or went
 
 Float32 = npt.NDArray[np.float32]

@@ -32,7 +32,7 @@ class Layer(NamedTuple):
     """What was looked at of one level, and what was chosen.
 
     ``nodes`` (n,) ascend and have the ``evidence`` (n,), the diffusion ``gates`` (n,), of the
-    last level alone, and ``scores`` (n,); ``chosen`` are nodes, best first.
+    last level alone and where they count, and ``scores`` (n,); ``chosen`` are nodes, best first.
     """
 
     level: int
@@ -73,10 +73,10 @@ def descend(
         level = levels[number]
         evidence = trusted(products(level.centres[nodes], psi), level.gates[nodes])
         gates, scores = None, evidence
-        if number == len(levels) - 1:
+        if number == len(levels) - 1 and parameters.route_flow:
             gates = _flow(hierarchy, graph, nodes, evidence, parameters)
             peak = gates.max(initial=0.0)
-            if parameters.route_flow and peak > 0.0:
+            if peak > 0.0:
                 scores = scaled(evidence, parameters) + parameters.route_flow * gates / peak
         best = nodes[order(scores, nodes)]
         best = best[held[number][best]]

@@ -31,7 +31,7 @@ from oscillink_store.model import Parameters
 
 __all__ = ["corrected", "inverted", "near_nodes"]
 
-_FOLD_LEAST, _FOLD_SHARE = 64, 0.125
+_FOLD_LEAST, _FOLD_SHARE = 64, 0.25
 _FAR = 1024.0  # times what a diagonal entry of B was, or a part of it
 _EXACT, _MOST_STEPS = 1e-14, 1000
 
