@@ -36,7 +36,7 @@ from oscillink_store.model import Parameters
 
 ROUTES = ((4, 0.0), (16, 0.0), (64, 0.0), (4, 0.02))
 CUT, SAMPLE = 4, 256  # shards to a cluster, and anchors by which it is cut
-LOOKED = 16  # clusters in which the nearest are looked for
+LOOKED = 4  # clusters in which the nearest are looked for
 SPREAD = 0.76  # the length of an anchor's deviation from its centre
 
 Rows = npt.NDArray[np.int64]
@@ -158,6 +158,11 @@ def simulate(shards: int, anchors: int, questions: int, report: Report) -> Figur
         )  # fmt: skip
         taken.append(1000 * (time.perf_counter() - begun))
     anonymous = round(memory_mib("RssAnon"))
+    searched = []
+    for shard in range(5):
+        begun = time.perf_counter()
+        near_nodes(level.vectors, parameters, lists, np.array([shard]))
+        searched.append(1000 * (time.perf_counter() - begun))
     hierarchy = built.hierarchy
     written = sum(array.nbytes for each in hierarchy.levels for array in each)
     return {
@@ -166,7 +171,8 @@ def simulate(shards: int, anchors: int, questions: int, report: Report) -> Figur
         "nodes by level": [len(each.items) for each in hierarchy.levels],
         "build seconds": seconds,
         "update of one shard: median ms": round(float(np.median(taken)), 1),
-        "levels in memory, MiB": round(written / 2**20, 1),
+        "– its and its neighbours' nearest shards: median ms": round(float(np.median(searched)), 1),
+        "levels in memory, which a commit writes, MiB": round(written / 2**20, 1),
         "inverse in memory, MiB": round(hierarchy.inverse.base.nbytes / 2**20, 1),
         "anonymous memory MiB": anonymous,
         "routes": _routes(world, hierarchy, parameters, questions, report),

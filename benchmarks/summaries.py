@@ -341,7 +341,9 @@ def many(simulated: Sequence[Figures]) -> list[tuple[str, Row, list[Row]]]:
         ),
         *(
             (name, *(f"{one[name]:,.1f}" for one in simulated))
-            for name in ("update of one shard: median ms", "levels in memory, MiB",
+            for name in ("update of one shard: median ms",
+                         "– its and its neighbours' nearest shards: median ms",
+                         "levels in memory, which a commit writes, MiB",
                          "inverse in memory, MiB", "anonymous memory MiB", "peak MiB")
         ),
     ]  # fmt: skip
