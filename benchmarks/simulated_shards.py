@@ -27,7 +27,7 @@ from rows import DIMENSION, Clustered, Vectors
 
 from oscillink_store.kernels.cells import make_cells
 from oscillink_store.kernels.dense import products
-from oscillink_store.lattice.graph import empty_graph
+from oscillink_store.lattice.graph import TypedGraph, empty_graph
 from oscillink_store.lattice.hierarchy import Shift, updated
 from oscillink_store.lattice.levels import Grouped, Hierarchy, Inverse, Level, node_graph
 from oscillink_store.lattice.routing import descend
@@ -99,7 +99,10 @@ class _Anchors:
     """The anchors of a world as the items of the first level, all of them trusted."""
 
     def __init__(self, world: World) -> None:
-        self.graph, self.take = empty_graph(), world.take
+        self.take = world.take
+
+    def among(self, rows: Rows) -> TypedGraph:  # noqa: ARG002
+        return empty_graph()
 
     def gates(self, rows: Rows) -> Vectors:
         return np.ones(len(rows), np.float32)

@@ -51,9 +51,8 @@ Mask = npt.NDArray[np.bool_]
 class Below(Protocol):
     """The items that a level's nodes are over."""
 
-    @property
-    def graph(self) -> TypedGraph:
-        """Their lattice."""
+    def among(self, rows: Rows) -> TypedGraph:
+        """The lattice that some items stand in; edges to others may be left out."""
 
     def take(self, rows: Rows) -> Float32:
         """Unit embeddings (n, D) of some items."""
@@ -76,6 +75,10 @@ class Anchors:
     take: Take
     gates: Callable[[Rows], Float32]
 
+    def among(self, rows: Rows) -> TypedGraph:  # noqa: ARG002 - one for all
+        """The lattice of the store."""
+        return self.graph
+
     def anchors(self, rows: Rows) -> Rows:
         """One each."""
         return np.ones(len(rows), np.int64)
@@ -89,8 +92,11 @@ class _Nodes:
     """The nodes of a level as the items of the next."""
 
     def __init__(self, level: Level, parameters: Parameters) -> None:
-        self._level = level
-        self.graph = node_graph(level.lists(), parameters)
+        self._level, self._parameters = level, parameters
+
+    def among(self, rows: Rows) -> TypedGraph:
+        # of very many nodes the graph of all takes long to put together
+        return node_graph(self._level.lists(), self._parameters, rows)
 
     def take(self, rows: Rows) -> Float32:
         return self._level.vectors[rows]
@@ -360,7 +366,7 @@ def _settled(
         found = []
         for group in some:
             rows = sampled(pieces[group])
-            items = Items(rows, below.take(rows), below.gates(rows), below.graph)
+            items = Items(rows, below.take(rows), below.gates(rows), below.among(rows))
             found.append(summarize(items, parameters))
         return found
 

@@ -124,21 +124,27 @@ class Grouped(NamedTuple):
     hierarchy: Hierarchy
 
 
-def node_graph(near: NearNodes, parameters: Parameters) -> TypedGraph:
-    """The graph of the nodes; opposed or orthogonal ones have no edge."""
-    rows, columns = np.nonzero(near.cosine > 0.0)
-    cosine = near.cosine[rows, columns].astype(np.float64)
+def node_graph(near: NearNodes, parameters: Parameters, nodes: Nodes | None = None) -> TypedGraph:
+    """The graph of the nodes, or of some (n,) the part among them alone.
+
+    Opposed or orthogonal ones have no edge.
+    """
+    every = np.arange(len(near.nodes)) if nodes is None else nodes
+    listed, cosine = near.nodes[every], near.cosine[every]
+    there = cosine > 0.0
+    if nodes is not None:
+        among = np.zeros(len(near.nodes), np.bool_)
+        among[nodes] = True
+        there &= among[listed]
+    rows, columns = np.nonzero(there)
+    weight = (cosine[rows, columns].astype(np.float64) ** parameters.knn_power).astype(np.float32)
+    kept = weight > 0.0  # the power of a small cosine may be none
     edges = Edges(
-        source=rows.astype(np.int64),
-        target=near.nodes[rows, columns].astype(np.int64),
-        weight=(cosine**parameters.knn_power).astype(np.float32),
+        source=every[rows[kept]].astype(np.int64),
+        target=listed[rows[kept], columns[kept]].astype(np.int64),
+        weight=weight[kept],
         relation=KNN,
     )
-    kept = edges.weight > 0.0
-    edges = Edges(
-        source=edges.source[kept], target=edges.target[kept], weight=edges.weight[kept],
-        relation=KNN,
-    )  # fmt: skip
     return TypedGraph(build_csr(len(near.nodes), [edges]), empty_records())
 
 
