@@ -48,8 +48,9 @@ from oscillink_store.storage.lock import writer_lock
 from oscillink_store.storage.manifest import read_current
 
 SHARD, CHANGES = 1000, 40
-FEW, COMMITS = (1, 10, 100), (1, 10, 1000)
+FEW = (1, 10, 100)
 TIMED = 15
+COMMITS = {1: 15, 10: 15, 1000: 5}  # rows, and how often
 
 Figures = dict[str, Any]
 Slots = npt.NDArray[np.int64]
@@ -228,9 +229,9 @@ def timed_commits(stores: Mapping[str, osc.Store]) -> Figures:
     first = {name: 2 * len(store) for name, store in stores.items()}
     rows = Rows()
     told: Figures = {}
-    for count in COMMITS:
+    for count, repeats in COMMITS.items():
         taken: dict[str, list[float]] = {name: [] for name in stores}
-        for repeat in range(TIMED + 1):
+        for repeat in range(repeats + 1):
             for name, store in stores.items():
                 batch = rows.table(first[name], count)
                 first[name] += count
