@@ -62,6 +62,7 @@ class Coming(NamedTuple):
     gone: Slots
     shaken: Slots
     values: list[Any] | None = None
+    joined: Slots = np.empty(0, np.int64)
 
     @classmethod
     def of(
@@ -125,7 +126,15 @@ def plan_shards(
     found = updated(
         None if known is None else before or known.grouped(),
         coming.below,
-        Shift(coming.present, coming.came, coming.gone, coming.shaken, codes, len(names)),
+        Shift(
+            coming.present,
+            coming.came,
+            coming.gone,
+            coming.shaken,
+            codes,
+            len(names),
+            coming.joined,
+        ),
         generation=snapshot.generation + 1,
         parameters=parameters,
         thorough=thorough,
@@ -206,14 +215,15 @@ def shard_batch(
         return
     known, old = snapshot.sharded, snapshot.slots
     came, gone = change.added, change.removed
-    shaken = np.empty(0, np.int64)
+    none = np.empty(0, np.int64)
+    joined = none
     if known is None or known.by != fields.shard:  # divided anew
-        came, gone = np.flatnonzero(change.after), shaken
+        came, gone = np.flatnonzero(change.after), none
     else:
         within = (terms.source < old) & (terms.target < old)
         ends = terms.source[within], terms.target[within]
         alike = known.shards_of(ends[0]) == known.shards_of(ends[1])
-        shaken = np.setdiff1d(np.concatenate([end[alike] for end in ends]), gone)
+        joined = np.setdiff1d(np.concatenate([end[alike] for end in ends]), gone)
     lattice = change.corpus.graph
     graph = TypedGraph(lattice.base, merge_runs([lattice.corrections, records]))
     gates = np.concatenate([snapshot.gates, rows["gate"].to_numpy()])
@@ -234,8 +244,9 @@ def shard_batch(
         present=change.after == 1,
         came=came,
         gone=gone,
-        shaken=shaken,
+        shaken=none,
         values=values,
+        joined=joined,
     )
     plan_shards(draft, snapshot, coming, fields, parameters)
 

@@ -114,8 +114,10 @@ class _Nodes:
 class Shift(NamedTuple):
     """What a batch does to n items: which are ``present`` (n,), which came, went or were shaken.
 
-    Items are shaken when their gate, their vector or an edge to another one of their group is
-    not what it was. ``codes`` (n,) group the items by value into ``values`` groups, if they do.
+    Items are shaken when their gate or their vector is not what it was. Where that is only an
+    edge to another one of their group, they are among ``joined``: these shake a group as much as
+    one item does, however many they are. ``codes`` (n,) group the items by value into ``values``
+    groups, if they do.
     """
 
     present: Mask
@@ -124,6 +126,7 @@ class Shift(NamedTuple):
     shaken: Rows
     codes: Int32 | None = None
     values: int = 0
+    joined: Rows = np.empty(0, np.int64)
 
 
 def updated(
@@ -210,14 +213,16 @@ def _level(
     else:
         known = len(level.items)
         level, own = _placed(level, own, below, shift, generation)
-        touched = own[np.concatenate([shift.came, shift.gone, shift.shaken])]
+        touched = own[np.concatenate([shift.came, shift.gone, shift.shaken, shift.joined])]
         whole = np.full(len(level.items) - known, -1, np.int32)
         if shift.codes is None:
             level, whole = _split(level, own, below, shift, size, generation)
         fresh = np.union1d(whole[whole >= 0], np.arange(known, len(level.items)))
         touched = np.union1d(touched, fresh).astype(np.int64)
-    shaken = own[np.concatenate([shift.came, shift.gone, shift.shaken])]
-    level = level._replace(changed=level.changed + np.bincount(shaken, minlength=len(level.items)))
+    changed = level.changed.copy()
+    np.add.at(changed, own[np.concatenate([shift.came, shift.gone, shift.shaken])], 1)
+    changed[np.unique(own[shift.joined])] += 1
+    level = level._replace(changed=changed)
     settled, pieces = _chosen(level, own, shift.present, touched, fresh, thorough)
     level = _counted(level, below, pieces, touched)
     before, listed = level.vectors, level.lists()
