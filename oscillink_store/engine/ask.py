@@ -126,10 +126,9 @@ def psi_of(
 
 
 def _routed(snapshot: Snapshot, route: bool | None, *, free: bool) -> bool:
-    # Where nobody says so a question is routed if it can be.
-    able = snapshot.sharded is not None and free
+    # Where nobody says so a question is routed if it can be and that is likely to help.
     if route is None:
-        return able
+        return free and snapshot.routable
     if not isinstance(route, bool):
         raise QueryError(f"route is {route!r:.80}: pass True, False, or leave it out")
     if route and snapshot.sharded is None:

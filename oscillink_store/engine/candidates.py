@@ -134,26 +134,27 @@ def _routed_matches(
     found, similarities = _scanned(snapshot, psi, count, scan)
     rows = found.rows
     beam = max(_BEAM, count)
-    looked_at = np.empty(0, np.int64)
-    elsewhere = [looked_at]
+    looked_at = walked = np.empty(0, np.int64)
+    best = rows[np.lexsort((rows, -similarities))[:beam]]
     for _ in range(_ROUNDS):
-        first = rows[np.lexsort((rows, -similarities))[:beam]]
-        fresh = np.setdiff1d(first, looked_at)
+        fresh = np.setdiff1d(best, looked_at)
         if len(fresh) == 0:
             break
         looked_at = np.union1d(looked_at, fresh)
         near = np.setdiff1d(neighbors(snapshot.lattice.entries(fresh)), rows)
         places = np.searchsorted(routed.slots, near).clip(max=len(routed.slots) - 1)
-        elsewhere.append(near[routed.slots[places] != near])
+        walked = np.concatenate([walked, near[routed.slots[places] != near]])
         rows = np.concatenate([rows, near])
         similarities = np.concatenate([similarities, products(snapshot.vectors(near), psi)])
-    best = rows[np.lexsort((rows, -similarities))[:count]]
-    walked = np.concatenate(elsewhere)
-    if np.isin(best, walked).mean() > _ASTRAY:
-        return None
+        best = rows[np.lexsort((rows, -similarities))[:beam]]
+        if np.isin(best[:count], walked).mean() > _ASTRAY:
+            return None
     mean, deviation = similarity_moments(psi, *snapshot.moments)
     return DenseMatches(
-        rows=best, mean=mean, deviation=deviation, routed=replace(routed, walked=len(walked))
+        rows=best[:count],
+        mean=mean,
+        deviation=deviation,
+        routed=replace(routed, walked=len(walked)),
     )
 
 

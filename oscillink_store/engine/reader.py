@@ -128,7 +128,8 @@ class Reader(RecordReader):
                 was opened.
             route: Whether to look for similar vectors in the shards alone that the summary
                 nodes lead to, and what the lattice connects with these, instead of in all;
-                unless told otherwise in a store with shards when there is no filter.
+                unless told otherwise where shards keep together what is
+                connected, and there is no filter.
 
         Raises:
             QueryError: an argument cannot be used.

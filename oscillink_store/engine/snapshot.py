@@ -48,6 +48,8 @@ __all__ = [
 ANCHORS, CORRECTIONS, RECEIPTS = "anchors", "corrections", "receipts"
 SUMMARIES = "summaries"
 
+_TOGETHER = 0.125  # the least share of the lattice's edges
+
 Slots = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -220,6 +222,18 @@ class Snapshot:
     def gates(self) -> npt.NDArray[np.float32]:
         """The trust gate of each slot, (S,)."""
         return _joined([part.arrays["gates"] for part in self.parts] or [np.empty(0, np.float32)])
+
+    @cached_property
+    def routable(self) -> bool:
+        """Whether there are shards and these hold together what the lattice connects.
+
+        Embeddings without clusters are not: hardly any edge stays within a shard then, and
+        questions would be led astray.
+        """
+        if self.sharded is None:
+            return False
+        within = int(self.sharded.levels[0].edges.sum())
+        return bool(within >= _TOGETHER * sum(self.manifest.statistics["edges"].values()))
 
     def trust(self, slots: Slots) -> npt.NDArray[np.float32]:
         """How far anchors count, (n,): their own gates, and those of the nodes above them."""
