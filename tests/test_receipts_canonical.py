@@ -180,3 +180,8 @@ def test_digests_are_sha256_of_the_stated_bytes():
     vector = np.array([1.0, -2.5], dtype=np.float64)
     assert vector_digest(vector) == hashlib.sha256(struct.pack("<2f", 1.0, -2.5)).hexdigest()
     assert vector_digest(vector.astype(">f4")) == vector_digest(vector)
+
+
+@given(st.lists(FLOATS | st.sampled_from([0.0, -0.0, 1.0, -1.0, 10.0, 1e16, -0.05, 1e-7, 1e21])))
+def test_lists_of_floats_are_those_of_the_definition(values: list[float]) -> None:
+    assert canonical(plain(values)) == rfc8785.dumps(values)

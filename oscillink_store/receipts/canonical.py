@@ -138,11 +138,19 @@ def _text(value: Json) -> str:
         if kinds == _STRINGS:
             return _encode(value)
         if kinds == _FLOATS:
-            return "[" + ",".join(map(_float_text, cast("list[float]", value))) + "]"
+            return _floats_text(cast("list[float]", value))
         return "[" + ",".join([_text(item) for item in value]) + "]"
     if type(value) is int and -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
         return str(value)
     return rfc8785.dumps(value).decode()
+
+
+def _floats_text(values: list[float]) -> str:
+    # all at once, where the encoder's text of them differs in nothing but ".0"
+    text = _encode(values)
+    if "e" in text or "-0.0" in text:
+        return "[" + ",".join(map(_float_text, values)) + "]"
+    return text.replace(".0,", ",").replace(".0]", "]")
 
 
 def _float_text(value: float) -> str:
