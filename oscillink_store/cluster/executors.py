@@ -6,16 +6,20 @@ results that can be pickled; a task may run twice, since one whose worker was ki
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import connection
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from oscillink_store.errors import QueryError, WorkerError
 
@@ -70,20 +74,28 @@ class SerialExecutor(Executor):
 
 
 class _Task(Future[T]):
-    """What a task becomes, in whichever pool it runs in the end.
+    """What is submitted, whichever pools it runs in until it is done.
 
     One that is running cannot be cancelled, as ever; but nobody waits for it at the end then.
     """
 
-    inner: Future[T] | None = None
     abandoned = False
 
     def cancel(self) -> bool:
         """Cancel the task, unless it is running."""
-        if self.inner is None or self.inner.cancel():
-            return super().cancel()
+        if super().cancel():
+            return True
         self.abandoned = not self.done()
-        return self.cancelled()
+        return False
+
+
+@dataclass(frozen=True)
+class _Run(Generic[T]):
+    """A task that is to run, how it begins in a pool, and how often it may."""
+
+    task: _Task[T]
+    start: Callable[[ProcessPoolExecutor], Future[T]]
+    attempts: int
 
 
 class ProcessExecutor(Executor):
@@ -97,11 +109,16 @@ class ProcessExecutor(Executor):
         workers: How many processes, by default as many as there are processors.
     """
 
+    # A pool gets no more tasks than it has workers: one that breaks while it holds a cancelled
+    # future stops there (Python 3.11), and leaves its other futures waiting for ever.
+
     def __init__(self, workers: int | None = None) -> None:
         self._workers = workers or os.cpu_count() or 1
         self._guard = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._tasks: set[_Task[Any]] = set()
+        self._waiting: deque[_Run[Any]] = deque()
+        self._free: float = self._workers
         self._closed = False
         self._ended = False
 
@@ -116,42 +133,56 @@ class ProcessExecutor(Executor):
         task: _Task[T] = _Task()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._run(task, lambda pool: pool.submit(fn, *args, **kwargs), _ATTEMPTS)
+        self._waiting.append(_Run(task, lambda pool: pool.submit(fn, *args, **kwargs), _ATTEMPTS))
+        self._begin()
         return task
 
-    def _run(
-        self, task: _Task[T], start: Callable[[ProcessPoolExecutor], Future[T]], attempts: int
-    ) -> None:
-        with self._guard:
-            while True:
-                pool = self._pool = self._pool or self._made()
-                try:
-                    task.inner = start(pool)
-                    break
-                except BrokenProcessPool:  # by others, and nobody has noticed yet
-                    self._pool = None
-
-        def finish(done: Future[T]) -> None:
-            if done.cancelled():
-                return
-            error = done.exception()
-            if isinstance(error, BrokenProcessPool):
-                with self._guard:
-                    if self._pool is pool:
-                        self._pool = None
-                if attempts > 1 and not self._ended and not task.abandoned:
-                    self._run(task, start, attempts - 1)
+    def _begin(self) -> None:
+        """Let waiting tasks run while there are free workers."""
+        while True:
+            with self._guard:
+                if not self._waiting or self._free < 1:
                     return
-                error = WorkerError(
+                run = self._waiting.popleft()
+                if not (run.task.running() or run.task.set_running_or_notify_cancel()):
+                    continue
+                self._free -= 1
+                pool = self._pool = self._pool or self._made()
+            try:  # not under the guard, as a pool that breaks calls back with its own lock held
+                inner = run.start(pool)
+            except BrokenProcessPool:  # by others, and nobody has noticed yet
+                self._release(pool, broken=True)
+                self._waiting.appendleft(run)
+            except RuntimeError as error:  # the interpreter ends
+                self._release(pool)
+                run.task.set_exception(error)
+            else:
+                inner.add_done_callback(partial(self._finish, run, pool))
+
+    def _release(self, pool: ProcessPoolExecutor, *, broken: bool = False) -> None:
+        with self._guard:
+            self._free += 1
+            if broken and self._pool is pool:
+                self._pool = None
+
+    def _finish(self, run: _Run[T], pool: ProcessPoolExecutor, done: Future[T]) -> None:
+        error = done.exception()
+        broken = isinstance(error, BrokenProcessPool)
+        self._release(pool, broken=broken)
+        if broken and run.attempts > 1 and not self._ended and not run.task.abandoned:
+            self._waiting.appendleft(replace(run, attempts=run.attempts - 1))
+        elif broken:
+            run.task.set_exception(
+                WorkerError(
                     "the worker of a task was killed, and so was the one that ran it again: look "
                     "for what kills them (memory, most often), then repeat"
                 )
-            if error is None:
-                task.set_result(done.result())
-            else:
-                task.set_exception(error)
-
-        task.inner.add_done_callback(finish)
+            )
+        elif error is None:
+            run.task.set_result(done.result())
+        else:
+            run.task.set_exception(error)
+        self._begin()
 
     def _made(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -170,6 +201,10 @@ class ProcessExecutor(Executor):
             while due := [task for task in list(self._tasks) if not task.abandoned]:
                 # looked at again and again, as one may be given up meanwhile
                 wait_for(due, 1.0, FIRST_COMPLETED)
+        else:
+            with self._guard:
+                self._free = math.inf  # the pool is to hold what waits, which it still runs
+            self._begin()
         self._ended = True
         pool, self._pool = self._pool, None
         if pool is None:
@@ -177,7 +212,7 @@ class ProcessExecutor(Executor):
         hung = any(task.abandoned for task in list(self._tasks))
         # Python 3.14 has kill_workers() for this
         processes = list((pool._processes or {}).values())  # noqa: SLF001
-        pool.shutdown(wait=wait and not hung, cancel_futures=cancel_futures)
+        pool.shutdown(wait=wait and not hung)
         if hung:
             for process in processes:
                 process.kill()
