@@ -19,7 +19,6 @@ import oscillink_store as osc
 from oscillink_store.cluster.executors import ProcessExecutor, SerialExecutor
 from oscillink_store.errors import InputError, WorkerError
 
-
 # an exception that a pool's own thread ended with is an error
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
