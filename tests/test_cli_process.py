@@ -73,10 +73,10 @@ def test_ctrl_c_leaves_everything_or_nothing(
     seconds = time.monotonic() - began
     rows = json.loads(out)["added"]
     codes = []
-    for part in range(6):
+    for part in range(4):
         path = tmp_path / f"{part}.osc"
         process = begin(path)
-        time.sleep(part / 6 * seconds)
+        time.sleep(part / 4 * seconds)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
         codes.append(process.returncode)
@@ -92,7 +92,7 @@ def test_ctrl_c_leaves_everything_or_nothing(
     assert 130 in codes
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.1, 0.5])
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_ctrl_c_ends_a_long_query(
     tmp_path: Path, filled: Path, start: Callable[..., subprocess.Popen[bytes]], seconds: float
 ) -> None:

@@ -163,7 +163,7 @@ def test_every_executor_fills_the_shards_alike(processes: ProcessExecutor, tmp_p
         assert other == found[0]
 
 
-@pytest.mark.parametrize("operations", [0, 40])
+@pytest.mark.parametrize("operations", [40, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_worker_killed_in_mid_ingest_loses_nothing(
     processes: ProcessExecutor, tmp_path: Path, operations: int
 ) -> None:

@@ -181,7 +181,7 @@ def test_readers_see_one_generation_or_another_while_a_writer_commits(tmp_path: 
             with processes(read, arguments):
                 try:
                     assert all(ready.acquire(timeout=60) for _ in arguments)
-                    history = write(store, 24)
+                    history = write(store, 15)
                 finally:
                     stop.set()
                 results = [found.get(timeout=60) for _ in arguments]

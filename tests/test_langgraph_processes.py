@@ -41,8 +41,8 @@ def sound(folder: Path) -> list[osc.Record]:
 def test_processes_share_a_memory(tmp_path: Path) -> None:
     folder = tmp_path / "s.osc"
     with OscillinkStore(folder, index=INDEX) as store:
-        children = [writer(folder, name, 15) for name in ("one", "two")]
-        for step in range(15):  # three writers at once
+        children = [writer(folder, name, 8) for name in ("one", "two")]
+        for step in range(8):  # three writers at once
             store.put(("here",), str(step), value("here", step))
         for child in children:
             child.communicate(timeout=60)
@@ -51,10 +51,10 @@ def test_processes_share_a_memory(tmp_path: Path) -> None:
         for name in ("here", "one", "two"):
             found = store.search((name,), limit=100)
             assert {item.key: item.value for item in found} == {
-                str(step): value(name, step) for step in range(15)
+                str(step): value(name, step) for step in range(8)
             }
-            best = store.search((), query=f"{name} 9 4", limit=1)
-            assert [(item.namespace, item.key) for item in best] == [((name,), "9")]
+            best = store.search((), query=f"{name} 4 4", limit=1)
+            assert [(item.namespace, item.key) for item in best] == [((name,), "4")]
 
 
 def test_memory_survives_a_restart(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_memory_survives_a_restart(tmp_path: Path) -> None:
         assert store.list_namespaces() == [("a", "b")]
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.45, 0.7])
+@pytest.mark.parametrize("seconds", [0.05, 0.45])
 def test_a_kill_leaves_no_item_without_its_anchors(tmp_path: Path, seconds: float) -> None:
     folder = tmp_path / "s.osc"
     with writer(folder, "victim", 0) as child:
@@ -86,9 +86,10 @@ def test_rivals_for_the_same_items_lose_nothing_and_leave_nothing(tmp_path: Path
     folder = tmp_path / "s.osc"
     names = ("one", "two")
     with OscillinkStore(folder, index=INDEX, ttl={}) as store:
-        children = [writer(folder, name, 15, RIVAL) for name in names]
+        children = [writer(folder, name, 10, RIVAL) for name in names]
         while any(child.poll() is None for child in children):
             store.sweep_ttl()
+            time.sleep(0.002)  # or it takes the time of those that write
         told = [json.loads(child.communicate()[0] or "null") for child in children]
         assert [child.returncode for child in children] == [0, 0]
         for key in ("", "one", "two"):
@@ -100,7 +101,7 @@ def test_rivals_for_the_same_items_lose_nothing_and_leave_nothing(tmp_path: Path
 
 def test_of_two_puts_at_once_one_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = tmp_path / "s.osc"
-    names, steps = ("one", "two"), range(20)
+    names, steps = ("one", "two"), range(12)
     start = threading.Barrier(2)
 
     def put(name: str) -> None:

@@ -66,9 +66,20 @@ def alike(one: osc.SearchResult, many: osc.ManyResult) -> None:
     assert many.verify()
 
 
-@settings(max_examples=5, phases=set(Phase) - {Phase.shrink})  # which takes minutes
+@settings(max_examples=3, phases=set(Phase) - {Phase.shrink})  # which takes minutes
 @given(st.integers(3, 8), st.randoms(use_true_random=False))
 def test_it_is_the_answer_of_one_store(stores: int, random: Any) -> None:
+    check_any_division(stores, random)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, phases=set(Phase) - {Phase.shrink})
+@given(st.integers(2, 12), st.randoms(use_true_random=False))
+def test_it_is_the_answer_of_one_store_however_divided(stores: int, random: Any) -> None:
+    check_any_division(stores, random)
+
+
+def check_any_division(stores: int, random: Any) -> None:
     home = {row["sequence"]: random.randrange(stores) for row in ROWS}
     with TemporaryDirectory() as folder:
         split = [[row for row in ROWS if home[row["sequence"]] == at] for at in range(stores)]

@@ -434,9 +434,9 @@ class TestKills:
         operations = int(whole.stdout)
         expected = held(disk / "whole" / f"format-{EARLIER[-1]}.osc")
         left: list[int] = []
-        for number in range(10):
+        for number in range(7):
             root = unpack(EARLIER[-1], disk / str(number))
-            count = 1 + number * (operations - 1) // 9
+            count = 1 + number * (operations - 1) // 6
             assert run(root, count).returncode == -signal.SIGKILL
             left.append(read_current(root).format_version)
             with osc.connect(root) as store:

@@ -111,7 +111,7 @@ class ShardMachine(StoreMachine):
 def test_a_store_changed_at_will(monkeypatch: pytest.MonkeyPatch) -> None:
     """And compacted along the way."""
     monkeypatch.setattr(compact, "_DEAD_LEAST", 3)
-    run(4, 10, ShardMachine)
+    run(3, 10, ShardMachine)
 
 
 @pytest.mark.slow

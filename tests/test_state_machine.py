@@ -233,7 +233,7 @@ def run(examples: int, steps: int, machine: type[StoreMachine] = StoreMachine) -
 
 @pytest.mark.usefixtures("limits")
 def test_a_changed_store_equals_one_built_from_nothing() -> None:
-    run(8, 12)
+    run(5, 12)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from oscillink_store.storage.manifest import manifest_path, read_manifest
 from oscillink_store.storage.tables import VERSION_HINT
 
 KEY = Key(id="audit", secret=b"sixteen bytes or more")
-MUTATIONS = int(os.environ.get("OSCILLINK_MUTATIONS", "2000"))
+MUTATIONS = int(os.environ.get("OSCILLINK_MUTATIONS", "1200"))
 SEEDS = (20, 21)
 
 
