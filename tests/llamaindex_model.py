@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -208,25 +206,3 @@ def diverse(
         left.remove(best)
         chosen.append(best)
     return [node.node_id for node in chosen]
-
-
-async def gaps(work: Coroutine[Any, Any, Any]) -> tuple[float, float]:
-    """Seconds that the work took, and the longest the loop was not reached meanwhile."""
-    longest, done = 0.0, asyncio.Event()
-
-    async def beat() -> None:
-        nonlocal longest
-        last = time.perf_counter()
-        while not done.is_set():
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-
-    heart = asyncio.create_task(beat())
-    await asyncio.sleep(0)
-    began = time.perf_counter()
-    await work
-    seconds = time.perf_counter() - began
-    done.set()
-    await heart
-    return seconds, longest

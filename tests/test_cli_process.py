@@ -134,11 +134,18 @@ def test_a_reader_that_goes_away_is_no_error(
 
 
 @pytest.mark.parametrize(
-    "locale",
-    [{"LANG": "C"}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "latin-1"}],
-    ids=["C", "POSIX", "latin-1"],
+    ("locale", "options"),
+    [
+        ({"LANG": "C"}, ()),
+        ({"LC_ALL": "POSIX"}, ("--json",)),
+        ({"PYTHONIOENCODING": "latin-1"}, ()),
+        ({"PYTHONIOENCODING": "latin-1"}, ("--json",)),
+    ],
+    ids=["C", "POSIX", "latin-1", "latin-1 --json"],
 )
-def test_output_is_utf8_in_any_locale(tmp_path: Path, locale: dict[str, str]) -> None:
+def test_output_is_utf8_in_any_locale(
+    tmp_path: Path, locale: dict[str, str], options: tuple[str, ...]
+) -> None:
     path = tmp_path / "ö.osc"
     with osc.connect(path, embedder="hash") as store:
         store.ingest([{"id": "ü", "text": "Grüße aus Łódź: λ → ∞"}])
@@ -148,19 +155,18 @@ def test_output_is_utf8_in_any_locale(tmp_path: Path, locale: dict[str, str]) ->
         if not name.startswith(("LC_", "LANG", "PYTHONIO", "PYTHONUTF8"))
     }
     # the first of them finds its streams as the locale has made them
-    for arguments in (["search", path, "Grüße"], ["search", path, "Grüße", "--json"]):
-        script = (
-            "import sys\nfrom oscillink_store.cli import main\n"
-            "try:\n    main(sys.argv[2:])\nexcept SystemExit:\n    main(['stats', sys.argv[1]])\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script, tmp_path / "ß.osc", *map(str, arguments)],
-            capture_output=True, env=kept | locale,
-        )  # fmt: skip
-        assert done.returncode == 1
-        assert "Grüße aus Łódź: λ → ∞" in done.stdout.decode()
-        (problem,) = done.stderr.decode().splitlines()
-        assert "ß.osc" in problem
+    script = (
+        "import sys\nfrom oscillink_store.cli import main\n"
+        "try:\n    main(sys.argv[2:])\nexcept SystemExit:\n    main(['stats', sys.argv[1]])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "ß.osc", "search", path, "Grüße", *options],
+        capture_output=True, env=kept | locale,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Grüße aus Łódź: λ → ∞" in done.stdout.decode()
+    (problem,) = done.stderr.decode().splitlines()
+    assert "ß.osc" in problem
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])

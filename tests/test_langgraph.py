@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, PutOp, SearchOp
@@ -70,6 +70,7 @@ def test_many_gets_are_answered_in_their_order(memory: OscillinkStore) -> None:
     assert memory.get(("a",), "7").value == {"n": "new"}
 
 
+@settings(max_examples=30)
 @given(value=st.dictionaries(TEXTS, JSON))
 def test_values_come_back_equal(shared: OscillinkStore, value: dict[str, Any]) -> None:
     shared.put(("values",), "one", value)
@@ -200,6 +201,7 @@ def test_tenants_see_their_own(memory: OscillinkStore) -> None:
         assert memory.list_namespaces(prefix=(tenant,)) == [(tenant, "facts"), (tenant, "plans")]
 
 
+@settings(max_examples=30)
 @given(namespaces=st.sets(NAMESPACES.filter(lambda labels: labels[0] != "langgraph"), max_size=6),
        prefix=NAMESPACES)  # fmt: skip
 def test_no_label_leads_elsewhere(

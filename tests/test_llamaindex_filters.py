@@ -85,7 +85,7 @@ def _check_answer(
 
 
 @OPERATORS
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_every_mode_under_the_operator(
     vector_store: OscillinkVectorStore, operator: FilterOperator, data: st.DataObject
