@@ -257,6 +257,10 @@ class TestArguments:
         with pytest.raises(QueryError, match=message):
             many.search(**asked)
 
+    @pytest.mark.parametrize("timeout", [1e12, float("inf")])
+    def test_a_limit_beyond_all_clocks_is_none(self, many: osc.ManyStores, timeout: float) -> None:
+        assert many.search("word3", timeout=timeout).complete
+
     def test_stores_of_other_constants_need_to_be_told(
         self, paths: list[Path], tmp_path: Path
     ) -> None:

@@ -6,12 +6,13 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from oscillink_store.engine.live import Live
 from oscillink_store.engine.snapshot import Snapshot
 from oscillink_store.errors import NotAStoreError, ReadOnlyError
 from oscillink_store.many.answers import Place
+from oscillink_store.many.threads import DaemonThreads
 from oscillink_store.storage.manifest import is_store, read_manifest
 from oscillink_store.storage.mirror import is_uri, local_copy
 from oscillink_store.storage.wal import Ledger
@@ -53,7 +54,7 @@ class Opened:
         self.ledger = Ledger(directory, durability=durability, key=place.key)
         self.unrecorded = Ledger(directory, durability="off", key=place.key)
         """Seals receipts that nobody keeps."""
-        self.executor = ThreadPoolExecutor(2, thread_name_prefix="oscillink-fulltext")
+        self.executor = DaemonThreads(2, "oscillink-fulltext")
         weakref.finalize(self, _release, self.ledger, self.executor)
 
     def snapshot(self, generation: int | None = None) -> Snapshot:
@@ -109,6 +110,6 @@ def forget(place: Place) -> None:
         _stores.pop(place, None)
 
 
-def _release(ledger: Ledger, executor: ThreadPoolExecutor) -> None:
+def _release(ledger: Ledger, executor: Executor) -> None:
     executor.shutdown(wait=False)
     ledger.close()

@@ -6,8 +6,9 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, get_args
 
 from oscillink_store.embed.resolve import resolve
@@ -26,6 +27,7 @@ from oscillink_store.many.question import Question
 from oscillink_store.many.replay import replay
 from oscillink_store.many.result import ManyReplay, ManyResult, ManyVerification, StoreHit
 from oscillink_store.many.rounds import search
+from oscillink_store.many.threads import DaemonThreads
 from oscillink_store.model import Detail, Durability, Parameters, Ranking
 from oscillink_store.receipts.key import Key, keys_by_id
 from oscillink_store.receipts.receipt import Payload, Receipt
@@ -68,6 +70,7 @@ def connect_many(
         executor: Where the stores are searched: any ``concurrent.futures.Executor``, whose
             processes must have been spawned, not forked. Threads of this process if None.
         timeout: Seconds that a search takes at most; what has not answered by then is left out.
+            The embedder's share of them counts, but it is not cut short.
         read_only: Write nothing to the stores: the receipts of their parts are not recorded.
         durability: When a receipt counts as written, as of :func:`oscillink_store.connect`.
         detail: How much a search finds out for its receipts.
@@ -112,7 +115,7 @@ def checked_timeout(given: Any) -> float | None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
         raise QueryError(f"timeout is {given!r:.80}: pass seconds above 0, or None")
-    return float(given)
+    return float(given) if given < TIMEOUT_MAX else None
 
 
 class ManyStores:
@@ -146,7 +149,7 @@ class ManyStores:
         if executor is None:
             # and some beside those that a store without an answer may hold up
             threads = min(2 * len(places), _MOST_THREADS + len(places))
-            executor = self._own = ThreadPoolExecutor(threads, thread_name_prefix="oscillink-many")
+            executor = self._own = DaemonThreads(threads, "oscillink-many")
         self._executor = executor
         # the process may end without close(): the last receipts are synced all the same
         self._finalizer = weakref.finalize(self, _release, places, ledger, self._own)
