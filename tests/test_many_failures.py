@@ -228,6 +228,20 @@ class TestRounds:
             assert result.complete
         executor.shutdown()
 
+    def test_a_store_that_is_merely_late_is_waited_for(self, filled: Path) -> None:
+        """One short limit does not spoil the search after it."""
+        late = iter([True])
+
+        def upon(task: str, folder: str) -> None:
+            if folder == "1.osc" and next(late, False):
+                time.sleep(0.5)
+
+        executor = Watched(upon)
+        with osc.connect_many(sorted(filled.glob("*.osc")), executor=executor) as many:
+            left_out(many.search(QUESTION, timeout=0.4))
+            assert many.search(QUESTION, timeout=30.0).complete
+        executor.shutdown()
+
     def test_a_search_may_have_its_own_limit(self, filled: Path, event: Event) -> None:
         paths = sorted(filled.glob("*.osc"))
         with osc.connect_many(paths, executor=Watched(hanging("survey", "1.osc", event))) as many:

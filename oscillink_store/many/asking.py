@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from oscillink_store.errors import EmbedderError, OscillinkError, QueryError, UnansweredError
 from oscillink_store.many.answers import Place
 
 __all__ = ["Asking", "Busy", "Left"]
 
-Busy: TypeAlias = dict[str, Future[Any]]
-"""What stores have not answered yet that were left out for it, by name."""
+
+class _Late(NamedTuple):
+    """What a store has not answered yet that was left out for it, and when it was asked."""
+
+    answer: Future[Any]
+    since: float
+
+
+Busy: TypeAlias = dict[str, _Late]
+"""By the name of the store."""
 
 Answer = TypeVar("Answer")
 
@@ -41,8 +49,10 @@ class Asking:
     ``names`` are the stores that have answered all rounds so far, in their order; ``left`` those
     that have not. All rounds together take no more than ``timeout`` seconds: each may use half of
     what is left, so that an answer can be made of what there is by then. What has not come then
-    goes to ``busy``, and its store is not asked again until it has. ``leaving`` are stores that
-    are to be left out from a round on, whether they would answer it or not.
+    goes to ``busy``, and its store is not asked again until it has: a round waits for that as
+    well, but not for a store that has been silent for longer already than the round may take.
+    ``leaving`` are stores that are to be left out from a round on, whether they would answer it
+    or not.
     """
 
     def __init__(
@@ -105,40 +115,59 @@ class Asking:
         *,
         share: float,
     ) -> dict[str, Answer]:
+        started = time.monotonic()
+        seconds = None if self._until is None else share * max(self._until - started, 0.0)
         futures: dict[str, Future[Answer]] = {}
+        late: dict[str, Future[Any]] = {}
+
+        def start(name: str) -> None:
+            try:
+                futures[name] = self._executor.submit(task, self._places[name], *arguments[name])
+            except RuntimeError as error:  # an executor that is broken or was shut down
+                self.leave(name, turn, error, generations.get(name))
+
+        def left() -> float | None:
+            return None if seconds is None else max(started + seconds - time.monotonic(), 0.0)
+
         for name in [name for name in self.names if name in arguments]:
             earlier = self._busy.get(name)
-            failure: BaseException | None = None
             if self._leaving.get(name) == turn:
-                failure = TimeoutError("it did not answer then")
-            elif earlier is not None and not earlier.done():
-                failure = TimeoutError("it has not answered an earlier question yet")
+                self.leave(
+                    name, turn, TimeoutError("it did not answer then"), generations.get(name)
+                )
+            elif earlier is None or earlier.answer.done():
+                start(name)
+            elif seconds is None or started - earlier.since < seconds:
+                late[name] = earlier.answer
             else:
-                try:
-                    futures[name] = self._executor.submit(
-                        task, self._places[name], *arguments[name]
-                    )
-                except RuntimeError as error:  # an executor that is broken or was shut down
-                    failure = error
-            if failure is not None:
-                self.leave(name, turn, failure, generations.get(name))
-        wait(futures.values(), None if self._until is None else share * self._left_seconds())
+                self._leave_late(name, turn, generations)
+        while late and wait(late.values(), left(), FIRST_COMPLETED).done:
+            for name in [name for name, answer in late.items() if answer.done()]:
+                del late[name]
+                start(name)
+        for name in late:
+            self._leave_late(name, turn, generations)
+        wait(futures.values(), left())
         answers: dict[str, Answer] = {}
-        for name, future in futures.items():
+        for name in [name for name in self.names if name in futures]:
+            future = futures[name]
             try:
                 if future.done():
                     answers[name] = future.result()
                     continue
                 if not future.cancel():
-                    self._busy[name] = future
-                reason = f"it did not answer in time, of {self._timeout:g} s in all"
+                    self._busy[name] = _Late(future, started)
+                reason = (
+                    f"it did not answer in time, of {round(self._timeout or 0.0, 2):g} s in all"
+                )
                 self.leave(name, turn, TimeoutError(reason), generations.get(name))
             except Exception as error:  # noqa: BLE001 - whatever happened to a worker
                 self.leave(name, turn, error, generations.get(name))
         return answers
 
-    def _left_seconds(self) -> float:
-        return 0.0 if self._until is None else max(self._until - time.monotonic(), 0.0)
+    def _leave_late(self, name: str, turn: str, generations: Mapping[str, int]) -> None:
+        error = TimeoutError("it has not answered an earlier question yet")
+        self.leave(name, turn, error, generations.get(name))
 
     def leave(
         self,
