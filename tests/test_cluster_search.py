@@ -13,7 +13,7 @@ from cluster_rows import hang, tenant_rows, vector_of, wake, with_vectors
 import oscillink_store as osc
 from oscillink_store.cluster import tasks
 from oscillink_store.cluster.executors import ProcessExecutor, SerialExecutor
-from oscillink_store.errors import ClosedError, UnansweredError
+from oscillink_store.errors import ClosedError, QueryError, UnansweredError
 from oscillink_store.filters import Compare
 from oscillink_store.storage.mirror import push
 
@@ -202,6 +202,23 @@ def test_mirrors_are_searched(root: Path, processes: ProcessExecutor, tmp_path: 
         assert told.verify()
         assert len(list(cache.glob("*.osc"))) == 8
         assert cluster.verify().ok
+
+
+def test_a_resize_leaves_searches_of_other_threads_alone(root: Path) -> None:
+    with osc.connect_cluster(root) as cluster:
+        before = cluster._stores(cluster.catalogue())  # as a search has it that is under way
+        assert before.search(vector=PSI).complete
+        cluster.resize(9)
+        assert cluster.search(vector=PSI).complete
+        assert cluster._stores(cluster.catalogue()) is not before
+        assert before.search(vector=PSI).complete
+
+
+def test_a_limit_of_time_is_looked_at(tmp_path: Path) -> None:
+    with osc.create_cluster(tmp_path / "cluster", shards=1) as cluster:
+        for timeout in (0, -1.0, True, "2"):
+            with pytest.raises(QueryError, match="timeout is"):
+                cluster.search("a", timeout=timeout)  # type: ignore[arg-type]
 
 
 def test_a_closed_cluster_answers_nothing(root: Path) -> None:

@@ -30,7 +30,7 @@ from oscillink_store.errors import (
     QueryError,
 )
 from oscillink_store.many.result import ManyReplay, ManyResult
-from oscillink_store.many.stores import ManyStores, connect_many
+from oscillink_store.many.stores import ManyStores, checked_timeout, connect_many
 from oscillink_store.model import Detail, Parameters, Ranking
 from oscillink_store.receipts.key import Key, keys_by_id
 from oscillink_store.receipts.receipt import Receipt
@@ -162,7 +162,8 @@ class ClusterReader:
             ClosedError: the cluster has been closed.
             IntegrityError: the catalogue cannot be read.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        seconds = checked_timeout(timeout)
+        until = None if seconds is None else time.monotonic() + seconds
         while True:
             catalogue = self.catalogue()
             left = None if until is None else max(until - time.monotonic(), 0.05)
@@ -190,8 +191,7 @@ class ClusterReader:
         """The shards as stores to be searched together."""
         with self._guard:
             if self._searched is None or self._searched[0] != catalogue.stores:
-                if self._searched is not None:
-                    self._searched[1].close()
+                # those before are closed by nobody here: another thread may be searching them
                 serial = isinstance(self._executor, SerialExecutor)
                 many = connect_many(
                     {name: catalogue.place(self.path, name) for name in catalogue.stores},
