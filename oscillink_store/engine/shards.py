@@ -109,7 +109,7 @@ def plan_shards(
 
     Where the store is divided anew, ``coming`` must bring all anchors. What there was is that of
     the generation unless ``before`` tells otherwise.
-    """  # fmt: skip
+    """
     known = snapshot.sharded
     if known is not None and known.by != fields.shard:
         if known.held is not None:
@@ -170,7 +170,7 @@ def _add_shards(
     told: dict[str, Any],
     parameters: Parameters,
 ) -> None:
-    """Write of shards and summary nodes what is not on the disk as it is."""  # fmt: skip
+    """Write of shards and summary nodes what is not on the disk as it is."""
     known = snapshot.sharded
     levels = found.hierarchy.levels
     before = {} if known is None else {first: arrays["own"] for first, arrays in known.parts}

@@ -154,7 +154,7 @@ def flow(
     """The gates h (C,) that evidence of ``weights`` (m,) at ``sources`` (m,) gives the nodes.
 
     Solves (L + γI)h = γs; in a fixed order, hence with the same bits on every machine.
-    """  # fmt: skip
+    """
     count, known = len(graph.indptr) - 1, len(inverse.base)
     grown = scales(graph.indptr, graph.weights)
     grown[:known] /= scales(inverse.indptr, inverse.weights)

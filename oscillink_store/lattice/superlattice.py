@@ -51,7 +51,7 @@ def near_nodes(
 
     With the lists ``known`` of before and the nodes whose vectors ``changed`` since, new nodes
     at the end among them, only lists that this can have changed are looked for anew.
-    """  # fmt: skip
+    """
     count, k = len(vectors), parameters.knn_neighbors
     nodes = np.full((count, k), -1, np.int32)
     cosine = np.full((count, k), -np.inf, np.float32)
