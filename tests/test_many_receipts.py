@@ -166,6 +166,14 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "parameters": lambda c: c["parameters"].update(sources=4),
     "the state of a part": lambda c: c["stores"][0].update(state_sig="0" * 64),
     "a copy in a store without a part": lambda c: c["overlap"][0]["counted"].__setitem__(0, "x"),
+    "a copy in the store that counts": lambda c: c["overlap"][0]["also"][0].__setitem__(
+        0, c["overlap"][0]["counted"][0]),
+    "copies twice": lambda c: c.update(
+        overlap=[*c["overlap"], {**c["overlap"][0], "also": []}]),
+    "less than nothing": lambda c: c.update(
+        delta_h=total_delta_h(
+            [part["delta_h"] for part in c["stores"]],
+            [c["overlap"][0]["also"][0].__setitem__(2, -1.0), *c["overlap"]][1:])),
     "stores that are none": lambda c: c.update(stores=3),
     "overlap that is none": lambda c: c["overlap"].append(None),
     "no overlap": lambda c: c.pop("overlap"),
@@ -216,6 +224,18 @@ class TestTampering:
             many.replay(invented)
         with pytest.raises(IntegrityError, match=r"of store '0\.osc' it tells delta_h"):
             osc.ManyResult(**{**vars(result), "receipt": invented}).verify()
+
+    def test_hits_that_a_part_does_not_have(self, many: osc.ManyStores) -> None:
+        result = many.search(QUESTION, vector=PSI)
+        invented = again(result.receipt, lambda content: content["results"].__setitem__(0, "r0"))
+        assert result.ids[0] != "r0"
+        assert invented.verify()
+        for check in (
+            osc.ManyResult(**{**vars(result), "receipt": invented}).verify,
+            lambda: many.replay(invented),
+        ):
+            with pytest.raises(IntegrityError, match="are others than the receipt of the part has"):
+                check()
 
     def test_what_only_a_replay_can_tell(self, many: osc.ManyStores) -> None:
         receipt = many.search(QUESTION, vector=PSI).receipt

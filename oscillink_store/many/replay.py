@@ -60,7 +60,7 @@ def _parts(
     due = {name: (parts.get(name, entries[name]["receipt"]), asked) for name in asking.names}
     reports = asking.tell(replay_part, due)
     for name, report in reports.items():
-        if problem := disagreement(entries[name], report.receipt):
+        if problem := disagreement(told, entries[name], report.receipt):
             raise IntegrityError(f"{told}: {problem}")
     for name in entries:
         if name not in reports:

@@ -60,7 +60,7 @@ class ManyResult(SearchResult):
         for told in self.receipt.content["stores"]:
             part = self.parts[told["name"]]
             part.verify(key)
-            if problem := disagreement(told, part):
+            if problem := disagreement(self.receipt, told, part):
                 raise IntegrityError(f"{self.receipt}: {problem}")
         return True
 
@@ -87,9 +87,12 @@ class ManyResult(SearchResult):
         return table.add_column(table.schema.get_field_index("id") + 1, "store", names)
 
 
-def disagreement(told: Mapping[str, Any], part: Receipt) -> str | None:
-    """Where what a composed receipt tells of a part differs from the part's own receipt."""
+def disagreement(whole: Receipt, told: Mapping[str, Any], part: Receipt) -> str | None:
+    """Where a composed receipt, and what it has ``told`` of a part, differ from the part's own."""
     content = part.content
+    homes = zip(whole.result_ids, whole.content["result_stores"], strict=True)
+    if [id_ for id_, store in homes if store == told["name"]] != part.result_ids:
+        return f"its hits of store {told['name']!r} are others than the receipt of the part has"
     actual = {
         "receipt": part.hash,
         "content_hash": part.content_hash,

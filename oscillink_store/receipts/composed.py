@@ -107,6 +107,10 @@ def _of_whole(content: Mapping[str, Any]) -> str | None:
     for pair in overlap:
         if not {pair["counted"][0], *(store for store, _, _ in pair["also"])} <= counted:
             return "an anchor is counted in a store that has no part"
+        if any(store == pair["counted"][0] or share < 0.0 for store, _, share in pair["also"]):
+            return "a copy is taken off that is none, or less than nothing"
+    if len({pair["content"] for pair in overlap}) < len(overlap):
+        return "copies of one anchor stand there more than once"
     if content["state"] != composed_state(content["parameters"], stores):
         return "its state does not fit its parameters and the states of its parts"
     return None
