@@ -207,6 +207,17 @@ def test_delete_by_id_and_by_filter(make_cluster: MakeCluster) -> None:
             cluster.delete()
 
 
+def test_nothing_is_deleted_by_sql_that_a_shard_cannot_use(make_cluster: MakeCluster) -> None:
+    rows = with_vectors(tenant_rows(20))
+    with make_cluster() as cluster:
+        cluster.ingest(rows)
+        cluster.ingest([{**rows[0], "lang": "en"}])
+        with pytest.raises(QueryError, match=r"No field named lang.*Nothing was deleted.*filters"):
+            cluster.delete(where="lang = 'en'")
+        assert len(cluster) == 20
+        assert cluster.delete(where=Compare("lang", "eq", "en")).deleted == 1
+
+
 # summaries
 
 

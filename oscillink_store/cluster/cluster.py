@@ -32,6 +32,7 @@ from oscillink_store.reports import ClusterReport
 from oscillink_store.storage.lock import writer_lock
 
 if TYPE_CHECKING:
+    from oscillink_store.cluster.shard import Shard
     from oscillink_store.filters import Filter
 
 __all__ = ["Cluster"]
@@ -102,7 +103,8 @@ class Cluster(ClusterReader):
 
         Raises:
             MissingError: an id is in no shard; nothing is deleted then.
-            QueryError: neither or both of ``ids`` and ``where`` are given, or cannot be used.
+            QueryError: neither or both of ``ids`` and ``where`` are given, or cannot be used, like
+                SQL that names a column which one of the shards has not; nothing is deleted.
             LockedError, WorkerError, IntegrityError, DiskError, ReadOnlyError: as for
                 :meth:`ingest`.
         """
@@ -120,22 +122,36 @@ class Cluster(ClusterReader):
                     raise MissingError(
                         f"id {missing[0]!r} is in no shard: check it, or ingest it first"
                     )
+            if where is not None:
+                self._look_at(catalogue, where)
             gathered(
                 {s: self._executor.submit(tasks.delete, s, wanted, where) for s in shards},
                 counts.add,
             )
         return counts.report()
 
+    def _look_at(self, catalogue: Catalogue, where: str | Filter) -> None:
+        try:
+            self._each(catalogue, tasks.look_at, where)
+        except QueryError as error:
+            raise QueryError(
+                f"{error}. Nothing was deleted. A shard has the columns of its own rows alone: "
+                "the filters of oscillink_store.filters take what one has not for absent"
+            ) from error
+
     def resize(self, shards: int) -> ClusterReport:
         """Share the rows out anew over another number of shards.
 
         Jump hash moves no row that need not move: of n shards that become n + 1 each gives up
         1/(n + 1) of its rows. Others may search meanwhile, and see a row that is under way once
-        or twice, never not at all. Safe to interrupt: run it again. Stores that no shard uses any
-        more stay on the disk, empty.
+        or twice, never not at all. Safe to interrupt: run it again, to this number or to another,
+        such as the one before. Stores that no shard uses any more stay on the disk, empty.
 
         Raises:
-            QueryError: the number cannot be used, or a resize to another one was interrupted.
+            QueryError: the number cannot be used.
+            InputError: a column has types in two shards that do not go together, so that its rows
+                cannot be in one.
+            StoreError: a store that is to go still holds anchors, of ids that others hold too.
             LockedError, WorkerError, IntegrityError, DiskError, ReadOnlyError: as for
                 :meth:`ingest`.
         """
@@ -159,6 +175,7 @@ class Cluster(ClusterReader):
             if copy_to_new_homes(everyone, rule, self._executor):
                 catalogue = self._next_epoch()
             drop_from_old_homes(everyone, rule, self._executor, counts)
+            self._require_empty(everyone[shards:], counts)
             self._write(
                 replace(
                     catalogue,
@@ -167,6 +184,15 @@ class Cluster(ClusterReader):
                 )
             )
         return counts.report()
+
+    def _require_empty(self, leaving: Sequence[Shard], counts: Counts) -> None:
+        for shard in leaving:
+            if held := counts.summaries[shard.name].anchors:
+                raise StoreError(
+                    f"{self.path}: {shard.name} would leave the cluster with {held} anchors whose "
+                    "ids other shards hold with another content: resize to a number that keeps "
+                    "it, and ingest these rows again, or delete them"
+                )
 
     def refresh(self) -> None:
         """Ask every shard for its summary again, as when others have filled the stores."""
@@ -183,10 +209,10 @@ class Cluster(ClusterReader):
             catalogue = self.catalogue()
             placement = catalogue.placement
             target = None if placement is None else placement.target
-            if target is not None and target != resizing and action != "refresh":
+            if target is not None and resizing is None and action != "refresh":
                 raise StoreError(
                     f"{self.path}: a resize to {target} shards was interrupted: run "
-                    f"resize({target}) first, then {action}"
+                    f"resize({target}) first, or to another number, then {action}"
                 )
             counts = Counts()
             try:

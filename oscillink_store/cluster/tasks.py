@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checked", "Done", "Rule", "check", "copy_out", "delete", "drop_moved", "figures", "find",
-    "ingest", "summarize",
+    "ingest", "look_at", "summarize",
 ]  # fmt: skip
 
 Slots = npt.NDArray[np.int64]
@@ -94,6 +94,13 @@ def _held(snapshot: Snapshot, ids: Sequence[str]) -> list[str]:
     return [
         id_ for id_, slot in zip(ids, snapshot.find_ids(ids).tolist(), strict=True) if slot >= 0
     ]
+
+
+def look_at(shard: Shard, where: str | Filter) -> None:
+    """Raise what deleting by this filter would raise."""
+    with opened(shard) as store:
+        if len(store):
+            store.current().allowed(where)
 
 
 def delete(shard: Shard, ids: Sequence[str] | None, where: str | Filter | None) -> Done:
