@@ -153,7 +153,7 @@ class StoreWriter(Reader):
         return report
 
     def take_over(self, rows: pa.Table, fields: Fields) -> IngestReport:
-        """Add anchors of another store as they are there; one commit.
+        """Add anchors of another store as they are there, except for ids that are here; one commit.
 
         Args:
             rows: What :func:`oscillink_store.engine.transfer.whole_rows` gives: embeddings, gates

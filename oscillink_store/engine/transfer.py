@@ -43,7 +43,7 @@ def take_over(
     live: Live,
     lock_timeout: float,
 ) -> IngestReport:
-    """Add rows of :func:`whole_rows` as one commit; those that are here already stay.
+    """Add rows of :func:`whole_rows` as one commit; whatever has such an id here already stays.
 
     See :meth:`oscillink_store.engine.store_writer.StoreWriter.take_over`.
     """
@@ -57,7 +57,9 @@ def take_over(
                 f"{manifest.dimension}: move rows between stores of one embedder"
             )
         embedder = matching_embedder(root, manifest, embedder)
-        batch = compare(writer.snapshot, rows)
+        # of two anchors of one id nobody here knows which is the newer
+        new = writer.snapshot.find_ids(rows["id"].to_pylist()) < 0
+        batch = compare(writer.snapshot, rows.filter(pa.array(new)))
         if not batch.changes:
             return report_of(manifest, batch, clock, None)
         return writer.apply(batch, fields=fields, embedder=embedder, report=silent, clock=clock)
