@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cluster_rows import DIMENSION, tenant_rows, with_vectors
 from store_content import content
 
 import oscillink_store as osc
-from oscillink_store.cluster.catalogue import CATALOGUE_NAME, Catalogue
+from oscillink_store.cluster.catalogue import CATALOGUE_NAME, Catalogue, Placement
 from oscillink_store.cluster.placement import homes_of
 from oscillink_store.errors import (
     ClosedError,
@@ -433,6 +434,27 @@ def test_the_catalogue_reads_as_it_was_written(make_cluster: MakeCluster) -> Non
         document = json.loads(path.read_text())
         assert document["version"] == 1
         assert document["stores"]["shard-0003"] == "shard-0003.osc"
+        other = replace(catalogue, placement=Placement(by="tenant", shards=4, hash="rendezvous"))
+        with pytest.raises(FormatError, match=r"placed by 'rendezvous'.*upgrade"):
+            Catalogue.from_bytes(other.to_bytes(), path)
+
+
+def test_the_folder_stays_the_same_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with osc.create_cluster("cluster", shards=2, by="tenant") as cluster:
+        monkeypatch.chdir("/")
+        assert cluster.ingest(with_vectors(tenant_rows(4))).added == 4
+
+
+def test_keys_are_given_one_by_one_or_together(tmp_path: Path) -> None:
+    key = osc.Key.generate("audit")
+    key.to_file(tmp_path / "audit.json")
+    with osc.create_cluster(tmp_path / "cluster", shards=1, key=key) as cluster:
+        cluster.ingest(with_vectors(tenant_rows(2)))
+        for keys in (None, key, tmp_path / "audit.json", [key]):
+            assert cluster.verify(keys=keys).ok
 
 
 def test_stores_at_mirrors_are_pulled_where_they_are_read(

@@ -13,7 +13,7 @@ from cluster_rows import hang, tenant_rows, vector_of, wake, with_vectors
 import oscillink_store as osc
 from oscillink_store.cluster import tasks
 from oscillink_store.cluster.executors import ProcessExecutor, SerialExecutor
-from oscillink_store.errors import ClosedError, QueryError, UnansweredError
+from oscillink_store.errors import ClosedError, NotAStoreError, QueryError, UnansweredError
 from oscillink_store.filters import Compare
 from oscillink_store.storage.mirror import push
 
@@ -121,6 +121,12 @@ def test_a_shard_that_is_gone_is_named(root: Path) -> None:
         result = cluster.search(QUESTION, vector=PSI)
         assert [left.store for left in result.missing] == ["shard-0005"]
         assert result.verify()
+        # an empty store in its place would hide that its rows are gone
+        for act in (cluster.__len__, cluster.stats, lambda: cluster.ingest(ROWS)):
+            with pytest.raises(NotAStoreError, match="where shard-0005 should be, holds no store"):
+                act()
+        assert not (root / "shard-0005.osc").exists()
+        assert not cluster.verify().ok
     for number in range(8):
         if number != 5:
             (root / f"shard-{number:04d}.osc").rename(root / str(number))

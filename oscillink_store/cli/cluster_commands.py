@@ -128,9 +128,10 @@ def search(
         show(hit_table(result, question))
     receipt = result.receipt
     delta_h = "none" if receipt.delta_h is None else f"{receipt.delta_h:.4g}"
+    asked = len(result.parts) + len(result.missing)
     show(
-        f"receipt {receipt.id}: {len(result)} hits from {len({hit.store for hit in result.hits})} "
-        f"of {len(result.parts)} shards, ΔH {delta_h}, {result.seconds * 1000:.1f} ms",
+        f"receipt {receipt.id}: {len(result)} hits, {len(result.parts)} of {asked} shards "
+        f"answered, ΔH {delta_h}, {result.seconds * 1000:.1f} ms",
         style="dim",
     )
 

@@ -79,7 +79,7 @@ class Catalogue:
         """Parse a catalogue.
 
         Raises:
-            FormatError: it was written by a newer release.
+            FormatError: it was written by a newer release, or rows are placed by an unknown rule.
             IntegrityError: it is not what was written.
         """
         try:
@@ -97,6 +97,11 @@ class Catalogue:
                 )
             del document["version"]
             placement = document["placement"]
+            if placement is not None and placement["hash"] != HASH:
+                raise FormatError(
+                    f"{path}: rows are placed by {placement['hash']!r}, which this release does "
+                    f"not know (it has {HASH!r}): upgrade oscillink-store"
+                )
             found = {
                 **document,
                 "placement": None if placement is None else Placement(**placement),

@@ -168,7 +168,7 @@ class Cluster(ClusterReader):
             )
             everyone = self.shards(catalogue)
             for shard in everyone[len(self._catalogue.stores) :]:
-                shard.connect().close()
+                shard.create()
             self._write(catalogue)
             rule = rule_of(catalogue)
             assert rule is not None

@@ -92,7 +92,7 @@ def create_cluster(
         try:
             if placement is not None:
                 for shard in made.shards():
-                    shard.connect().close()
+                    shard.create()
             catalogue.write(root)
         except BaseException:
             made.close()

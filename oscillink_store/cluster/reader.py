@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -60,7 +60,7 @@ class ClusterReader:
         cache: str | os.PathLike[str] | None,
         lock_timeout: float,
     ) -> None:
-        self.path = root
+        self.path = root.absolute()  # tasks may run in other folders
         self._cache = None if cache is None else os.fspath(cache)
         given = catalogue.embedder if embedder is None else embedder
         # a name is the same in every process, whatever else it is gets a token
@@ -220,7 +220,9 @@ class ClusterReader:
         return summary_table(self._summaries(catalogue), catalogue.parameters)
 
     def verify(
-        self, *, keys: Sequence[Key | str | os.PathLike[str]] | None = None
+        self,
+        *,
+        keys: Key | str | os.PathLike[str] | Iterable[Key | str | os.PathLike[str]] | None = None,
     ) -> ClusterVerifyReport:
         """Verify every shard, and that each anchor is in the shard that it belongs to, once.
 
@@ -233,10 +235,12 @@ class ClusterReader:
             InputError: a file holds no key.
         """
         catalogue = self.catalogue()
+        if isinstance(keys, str | os.PathLike | Key):
+            keys = [keys]
         given = ([self._key] if self._key else []) if keys is None else list(keys)
-        known = [key if isinstance(key, Key) else Key.from_file(key) for key in given]
+        known = keys_by_id(*given) or None
         found = self._each(catalogue, tasks.check, rule_of(catalogue), known)
-        chains = self._stores(catalogue).ledger.verify(keys_by_id(*known) or None)
+        chains = self._stores(catalogue).ledger.verify(known)
         return judged(self.path, catalogue, dict(found), *chains)
 
     # within

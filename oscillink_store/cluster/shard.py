@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.store import Store, connect
+from oscillink_store.errors import NotAStoreError
 from oscillink_store.model import Fields, Parameters
 from oscillink_store.receipts.key import Key
+from oscillink_store.storage.manifest import is_store
 from oscillink_store.storage.mirror import is_uri, local_copy
 
 if TYPE_CHECKING:
@@ -61,10 +63,28 @@ class Shard:
         """Where the store is on this machine; what a mirror holds is brought up to date."""
         return local_copy(self.path, self.cache)
 
+    def create(self) -> None:
+        """Make the store, unless it is there already."""
+        self._connected(self.folder()).close()
+
     def connect(self) -> Store:
-        """Open the store."""
+        """Open the store.
+
+        Raises:
+            NotAStoreError: there is none. An empty one in its place would hide that its anchors
+                are gone.
+        """
+        root = self.folder()
+        if not is_store(root):
+            raise NotAStoreError(
+                f"{root}, where {self.name} should be, holds no store: mount the disk that it is "
+                "on, or restore the folder from a backup"
+            )
+        return self._connected(root)
+
+    def _connected(self, root: Path) -> Store:
         return connect(
-            self.folder(),
+            root,
             embedder=None if self.embedder is None else _resolved(self.embedder),
             fields=self.fields,
             parameters=self.parameters,

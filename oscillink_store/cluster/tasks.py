@@ -19,7 +19,7 @@ from oscillink_store.engine.transfer import whole_rows
 from oscillink_store.engine.verify import verify as verify_store
 from oscillink_store.errors import InputError, OscillinkError
 from oscillink_store.kernels.hashing import keys_of
-from oscillink_store.receipts.key import Key, keys_by_id
+from oscillink_store.receipts.key import Keys
 from oscillink_store.reports import IngestReport, VerifyReport
 from oscillink_store.storage.manifest import read_current
 
@@ -196,12 +196,12 @@ def figures(shard: Shard) -> dict[str, Any]:
         return store.stats()
 
 
-def check(shard: Shard, rule: Rule | None, keys: Sequence[Key]) -> Checked:
+def check(shard: Shard, rule: Rule | None, keys: Keys | None) -> Checked:
     """Verify the shard, and that its anchors belong here."""
     none = np.empty(0, np.uint64)
     try:
         root = shard.folder()
-        report = verify_store(root, None, keys_by_id(*keys) or None)
+        report = verify_store(root, None, keys)
     except OscillinkError as error:  # too damaged to be compared with anything
         return Checked(report=None, problems=(str(error),), ids=none, misplaced=0)
     if not report.ok:
