@@ -153,6 +153,9 @@ def test_a_damaged_copy_is_not_taken_for_whole(
     os.truncate(victim, 10)
     assert local_copy(mirror, str(cache)) == copy
     assert content(copy) == content(notes.path)
+    next(path for path in (copy / "segments").rglob("*.arrays")).unlink()
+    assert local_copy(mirror, str(cache)) == copy
+    assert content(copy) == content(notes.path)
 
 
 def test_places_that_cannot_be_used(notes: osc.Store, tmp_path: Path) -> None:
