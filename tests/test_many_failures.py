@@ -80,6 +80,8 @@ class TestMissing:
             assert many.replay(result).ok
             assert "1.osc: " in many.verify().problems[0]
             assert list(many.stats()["missing"]) == ["1.osc"]
+            with pytest.raises(UnansweredError, match=r"1\.osc: .*use stats\(\)"):
+                len(many)
 
     def test_it_comes_back(self, paths: list[Path]) -> None:
         with osc.connect_many(paths) as many:

@@ -21,7 +21,7 @@ from oscillink_store.model import Durability, Hit, Parameters
 from oscillink_store.receipts.key import Key
 from oscillink_store.receipts.receipt import Receipt
 
-__all__ = ["Description", "Gathered", "Place", "Question", "Settled", "Spread", "Survey"]
+__all__ = ["Description", "Gathered", "PartQuestion", "Place", "Settled", "Spread", "Survey"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -76,7 +76,7 @@ class Survey:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
+class PartQuestion:
     """A query with what a store needs of the statistics of all to answer it.
 
     ``statistics`` are anchors, words and frequencies; ``named`` rows are the store's own.

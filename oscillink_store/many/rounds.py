@@ -28,7 +28,7 @@ from oscillink_store.engine.standing import Flow, Moments, Numbers, flat, flow, 
 from oscillink_store.filters import Filter
 from oscillink_store.lattice.postings import TextStatistics
 from oscillink_store.lattice.rank import order
-from oscillink_store.many.answers import Gathered, Question, Settled, Spread, Survey
+from oscillink_store.many.answers import Gathered, PartQuestion, Settled, Spread, Survey
 from oscillink_store.many.asking import Asking
 from oscillink_store.many.merge import (
     Pool,
@@ -128,7 +128,7 @@ class _Search:
         if self._corpus is not None and self._corpus.frequencies is not None:
             counted = (self._corpus.anchors, self._corpus.length, self._corpus.frequencies)
         self._questions = {
-            name: Question(
+            name: PartQuestion(
                 query=query, generation=each.generation, statistics=counted,
                 named=named.get(name, np.empty(0, np.int64)), facets=facets,
             )

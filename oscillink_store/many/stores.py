@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from oscillink_store.embed.resolve import resolve
 from oscillink_store.engine.arguments import checked_detail
 from oscillink_store.engine.replay import Asked
-from oscillink_store.errors import ClosedError, QueryError
+from oscillink_store.errors import ClosedError, QueryError, UnansweredError
 from oscillink_store.filters import Filter
 from oscillink_store.many import tasks
 from oscillink_store.many.answers import Description, Place
@@ -178,7 +178,17 @@ class ManyStores:
         return list(self._places)
 
     def __len__(self) -> int:
-        return sum(each.anchors for each in self.describe().values())
+        """How many anchors all stores hold.
+
+        Raises:
+            UnansweredError: one of them did not answer.
+        """
+        asking = self._asking(self.timeout)
+        told = asking.tell(tasks.describe, dict.fromkeys(asking.names, ()))
+        if asking.missing:
+            reasons = "; ".join(f"{left.store}: {left.reason}" for left in asking.missing)
+            raise UnansweredError(f"{reasons}: use stats() to count those that answer")
+        return sum(each.anchors for each in told.values())
 
     def search(
         self,

@@ -25,8 +25,8 @@ from oscillink_store.lattice.postings import TextStatistics, frequencies
 from oscillink_store.many.answers import (
     Description,
     Gathered,
+    PartQuestion,
     Place,
-    Question,
     Settled,
     Spread,
     Survey,
@@ -123,7 +123,7 @@ def _embedder(snapshot: Snapshot) -> str | None:
     return None if recorded is None else str(recorded["name"])
 
 
-def gather_part(place: Place, question: Question) -> Gathered:
+def gather_part(place: Place, question: PartQuestion) -> Gathered:
     """Find the candidates of a store."""
     store, query = opened(place), question.query
     snapshot = store.snapshot(question.generation)
@@ -150,7 +150,7 @@ def gather_part(place: Place, question: Question) -> Gathered:
     )
 
 
-def _nothing(question: Question) -> Gathered:
+def _nothing(question: PartQuestion) -> Gathered:
     query, no_rows, none = question.query, question.named[:0], np.empty(0)
     has_vector, D = query.vector is not None, 0 if query.vector is None else len(query.vector)
     return Gathered(
@@ -169,7 +169,7 @@ def _nothing(question: Question) -> Gathered:
     )  # fmt: skip
 
 
-def spread_part(place: Place, question: Question, rows: Rows, seeds: Rows) -> Spread:
+def spread_part(place: Place, question: PartQuestion, rows: Rows, seeds: Rows) -> Spread:
     """Add the neighbours of the seeds to the candidates, and cut out the lattice between them."""
     query = question.query
     snapshot = opened(place).snapshot(question.generation)
@@ -185,7 +185,7 @@ def spread_part(place: Place, question: Question, rows: Rows, seeds: Rows) -> Sp
 
 
 def settle_part(
-    place: Place, question: Question, joint: Joint, candidates: Candidates, record: bool
+    place: Place, question: PartQuestion, joint: Joint, candidates: Candidates, record: bool
 ) -> Settled:
     """Settle the candidates of a store, record the receipt of that, and give its hits away."""
     started = time.perf_counter()
