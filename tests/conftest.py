@@ -100,12 +100,19 @@ def make_store(tmp_path: Path) -> Iterator[Callable[..., osc.Store]]:
         store.close()
 
 
+@pytest.fixture(scope="session")
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("filled") / "store.osc"
+    with osc.connect(path, embedder="hash") as store:
+        store.ingest(ROWS)
+    return path
+
+
 @pytest.fixture
-def store(make_store: Callable[..., osc.Store], rows: list[dict[str, object]]) -> osc.Store:
-    """A store filled with :func:`rows`, embedded with the hash embedder."""
-    filled = make_store()
-    filled.ingest(rows)
-    return filled
+def store(make_store: Callable[..., osc.Store], tmp_path: Path, _filled: Path) -> osc.Store:
+    """A store filled with :func:`rows`, embedded with the hash embedder: a copy of one."""
+    shutil.copytree(_filled, tmp_path / "store.osc")
+    return make_store()
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_a_killed_writer_leaves_both_or_neither(disk: Path) -> None:
     root, chance = disk / "store.osc", random.Random(7)
     open_store(root).close()
     reached = [0]
-    for number in range(10):
+    for number in range(6):
         # half of them at any time, half before one of the next file operations
         done = killed(root, chance, chance.randrange(1, 250) if number % 2 else 0)
         reached.append(check(root, done))
