@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,19 @@ class Stopping(SerialExecutor):
 
 
 ROWS = with_vectors(tenant_rows(200, tenants=40))
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cluster of four shards, to be copied."""
+    root = tmp_path_factory.mktemp("resize") / "cluster"
+    filled(root).close()
+    return root
+
+
+@pytest.fixture
+def root(four: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(four, tmp_path / "cluster")
 
 
 def filled(root: Path, shards: int = 4, executor: Executor | None = None) -> osc.Cluster:
@@ -101,10 +115,8 @@ def test_a_shard_holds_the_same_whichever_way_it_came(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("after", [6, 3])
 def test_a_resize_that_is_interrupted_goes_on(
-    tmp_path: Path, phase: str, count: int, after: int
+    root: Path, phase: str, count: int, after: int
 ) -> None:
-    root = tmp_path / "cluster"
-    filled(root).close()
     stopping = Stopping(getattr(tasks, phase), count)
     with (
         osc.connect_cluster(root, executor=stopping) as cluster,
@@ -126,9 +138,7 @@ def test_a_resize_that_is_interrupted_goes_on(
     assert {len(places) for places in seen(root).values()} == {1}
 
 
-def test_nothing_is_deleted_that_its_new_home_does_not_hold(tmp_path: Path) -> None:
-    root = tmp_path / "cluster"
-    filled(root).close()
+def test_nothing_is_deleted_that_its_new_home_does_not_hold(root: Path) -> None:
     stopping = Stopping(tasks.drop_moved, 0)
     with (
         osc.connect_cluster(root, executor=stopping) as cluster,
@@ -182,8 +192,7 @@ def test_no_shard_leaves_with_anchors(tmp_path: Path) -> None:
         assert cluster.verify().ok
 
 
-def test_the_epoch_goes_up_between_writing_and_deleting(tmp_path: Path) -> None:
-    root = tmp_path / "cluster"
+def test_the_epoch_goes_up_between_writing_and_deleting(root: Path) -> None:
     epochs: list[tuple[str, int]] = []
 
     class Noting(SerialExecutor):
@@ -193,7 +202,6 @@ def test_the_epoch_goes_up_between_writing_and_deleting(tmp_path: Path) -> None:
                     epochs.append((fn.__name__, other.catalogue().epoch))
             return super().submit(fn, *args, **kwargs)
 
-    filled(root).close()
     with osc.connect_cluster(root, executor=Noting()) as cluster:
         cluster.resize(5)
     assert set(epochs) == {("copy_out", 0), ("drop_moved", 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,14 +30,18 @@ def processes() -> Iterator[ProcessExecutor]:
         yield executor
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cluster of eight shards."""
-    with osc.create_cluster(
-        tmp_path / "cluster", shards=8, by="tenant", parameters=ALONE
-    ) as cluster:
+    path = tmp_path_factory.mktemp("search") / "cluster"
+    with osc.create_cluster(path, shards=8, by="tenant", parameters=ALONE) as cluster:
         cluster.ingest(ROWS)
-    return tmp_path / "cluster"
+    return path
+
+
+@pytest.fixture
+def root(template: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template, tmp_path / "cluster")
 
 
 def test_a_cluster_answers_as_one_store_does(

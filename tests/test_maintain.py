@@ -27,16 +27,24 @@ def rows(start: int, stop: int, text: str = "common words") -> list[dict[str, An
     ]  # fmt: skip
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[osc.Store]:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve generations, with anchors replaced and deleted."""
-    with osc.connect(tmp_path / "s.osc", embedder="hash:32") as store:
+    path = tmp_path_factory.mktemp("maintain") / "s.osc"
+    with osc.connect(path, embedder="hash:32") as store:
         store.ingest(rows(0, 40))
         for start in range(40, 56, 2):
             store.ingest(rows(start, start + 2))
         store.ingest(rows(5, 12, "entirely new words"))
         store.delete(["r20", "r41", "r7"])
         store.ingest([{"id": "late", "text": "late words", "extra": "x"}])
+    return path
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Iterator[osc.Store]:
+    shutil.copytree(template, tmp_path / "s.osc")
+    with osc.connect(tmp_path / "s.osc", embedder="hash:32") as store:
         yield store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,18 @@ def rows(first: int, count: int) -> list[dict[str, Any]]:
     return made
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gates") / "s.osc"
+    with osc.connect(path, parameters=PARAMETERS) as store:
+        store.ingest(rows(0, 400))
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[osc.Store]:
+def store(template: Path, tmp_path: Path) -> Iterator[osc.Store]:
+    shutil.copytree(template, tmp_path / "s.osc")
     with osc.connect(tmp_path / "s.osc", parameters=PARAMETERS) as opened:
-        opened.ingest(rows(0, 400))
         yield opened
 
 

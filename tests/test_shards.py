@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -28,11 +29,13 @@ from oscillink_store.storage.manifest import read_current
 PARAMETERS = osc.Parameters(shards_from=20, shard_anchors=4, max_nodes=4, knn_neighbors=4)
 
 
-@pytest.fixture(autouse=True)
-def few_children(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def few_children() -> Iterator[None]:
     """So that a handful of shards has several levels of nodes above it."""
-    monkeypatch.setattr(hierarchy, "CHILDREN", 2)
-    monkeypatch.setattr(hierarchy, "_AT_ONCE", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hierarchy, "CHILDREN", 2)
+        patch.setattr(hierarchy, "_AT_ONCE", 2)
+        yield
 
 
 def row(number: int, **other: Any) -> dict[str, Any]:
@@ -61,16 +64,23 @@ def open_store(tmp_path: Path) -> Iterator[Callable[..., osc.Store]]:
         store.close()
 
 
-@pytest.fixture
-def store(open_store: Callable[..., osc.Store]) -> osc.Store:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, few_children: None) -> Path:
     """Forty anchors in several parts; some were replaced, some are gone."""
-    store = open_store()
-    store.ingest(rows(*range(24)))
-    store.ingest(rows(*range(24, 40)))
-    store.ingest(rows(3, 5, title="Green Hotel"))
-    store.delete(["a7", "a30"])
-    store.set_gates({"a1": 0.5, "a2": 0.0})
-    return store
+    path = tmp_path_factory.mktemp("shards") / "s.osc"
+    with osc.connect(path, parameters=PARAMETERS) as store:
+        store.ingest(rows(*range(24)))
+        store.ingest(rows(*range(24, 40)))
+        store.ingest(rows(3, 5, title="Green Hotel"))
+        store.delete(["a7", "a30"])
+        store.set_gates({"a1": 0.5, "a2": 0.0})
+    return path
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path, open_store: Callable[..., osc.Store]) -> osc.Store:
+    shutil.copytree(template, tmp_path / "s.osc")
+    return open_store()
 
 
 def told(store: osc.Store | osc.Snapshot) -> dict[str, Any]:
