@@ -112,7 +112,7 @@ def test_a_shard_holds_the_same_whichever_way_it_came(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", ["copy_out", "drop_moved"])
-@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("after", [6, 3])
 def test_a_resize_that_is_interrupted_goes_on(
     root: Path, phase: str, count: int, after: int
