@@ -124,6 +124,23 @@ if __name__ == "__main__":
 """
 
 
+def test_a_task_that_was_given_up_does_not_keep_the_process(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("""
+import time
+from oscillink_store.cluster.executors import ProcessExecutor
+
+if __name__ == "__main__":
+    executor = ProcessExecutor(1)
+    executor.submit(time.time).result()
+    task = executor.submit(time.sleep, 60)
+    while not task.running():
+        time.sleep(0.01)
+    assert not task.cancel()
+""")
+    subprocess.run([sys.executable, program], check=True, timeout=30)
+
+
 def test_workers_end_with_the_process_that_made_them(tmp_path: Path) -> None:
     script = tmp_path / "workers.py"
     script.write_text(WORKERS.format(path=[str(Path(__file__).parent)]))

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import connection
 from typing import Any, Generic, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from oscillink_store.errors import QueryError, WorkerError
 
@@ -103,7 +104,8 @@ class ProcessExecutor(Executor):
 
     When a worker dies, all of them are made anew, and the tasks that were lost are run again,
     once. Workers end with the process that made them, however that ends. A task that somebody
-    tried to cancel while it ran goes on, and is killed when the executor is shut down.
+    tried to cancel while it ran goes on, and is killed when the executor is shut down, or this
+    process ends.
 
     Args:
         workers: How many processes, by default as many as there are processors.
@@ -121,6 +123,7 @@ class ProcessExecutor(Executor):
         self._free: float = self._workers
         self._closed = False
         self._ended = False
+        _executors.add(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a task in some worker.
@@ -216,6 +219,19 @@ class ProcessExecutor(Executor):
         if hung:
             for process in processes:
                 process.kill()
+
+
+_executors: WeakSet[ProcessExecutor] = WeakSet()
+
+
+def _end_hung() -> None:
+    for executor in list(_executors):
+        if any(task.abandoned for task in list(executor._tasks)):  # noqa: SLF001
+            executor.shutdown()
+
+
+# before the pools' own end, which waits for every task
+threading._register_atexit(_end_hung)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _begin_worker() -> None:
