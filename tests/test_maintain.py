@@ -91,7 +91,7 @@ def test_the_content_is_the_same(store: osc.Store) -> None:
     assert report.seconds > 0
     after = store.verify()
     assert after.problems == verified.problems == ()
-    assert store.receipts()["hash"].to_pylist()[: len(receipts)] == receipts
+    assert set(store.receipts()["hash"].to_pylist()) >= set(receipts)
     snapshot = store.current()
     assert (len(snapshot.parts), len(snapshot.dead), snapshot.slots) == (1, 0, 54)
     assert snapshot.runs("corrections") == snapshot.runs("arrivals") == []

@@ -85,7 +85,7 @@ def test_summaries_are_the_stores(con: duckdb.DuckDBPyConnection, store: osc.Sto
 def test_receipts_are_the_stores(con: duckdb.DuckDBPyConnection, store: osc.Store) -> None:
     receipts = [store.search(text, k=2).receipt for text in ("one city", "two cakes")]
     rows = con.execute(
-        "SELECT hash, kind, result_ids, time FROM coherent_receipts ORDER BY sequence"
+        "SELECT hash, kind, result_ids, time FROM coherent_receipts ORDER BY time"
     ).fetchall()
     assert [row[1] for row in rows] == ["ingest", "search", "search"]
     assert [row[0] for row in rows[1:]] == [receipt.hash for receipt in receipts]
