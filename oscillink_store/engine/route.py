@@ -25,6 +25,7 @@ _MOST_NULL_POINTS, _MOST_NODES = 16, 64
 PER_CANDIDATE = 4  # anchors to choose from
 
 Float32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 def route(
@@ -67,32 +68,42 @@ def layers_of(snapshot: Snapshot, ranked: Ranked, query: Query) -> dict[str, Any
 def _shards(
     sharded: Sharded, ranked: Ranked, settled: Settled, parameters: Parameters
 ) -> dict[str, Any]:
-    own = sharded.shards_of(ranked.rows)
+    shards, own = np.unique(sharded.shards_of(ranked.rows), return_inverse=True)
+    count = len(shards)
     gates = np.zeros(len(own)) if ranked.gates is None else ranked.gates
     moved = (ranked.vectors - settled.U).astype(np.float64) ** 2
     pull = parameters.anchor_term + parameters.query_term * gates
-    rows = pull * moved.sum(axis=1)
-    ends = own[settled.pairs.astype(np.int64)]
+    low, high = own[settled.pairs[:, 0]], own[settled.pairs[:, 1]]
     forms = settled.forms[2]
-    cross = ends[:, 0] != ends[:, 1]
-    null = np.zeros(len(forms), np.bool_)
+    cross = low != high
+    null = np.zeros(len(forms))
     if points := settled.null_points:
         # both ends in one number, by which the edges are sorted
         both = (len(own), 1)
         sought = np.array([point[:2] for point in points]) @ both
-        null[np.searchsorted(settled.pairs.astype(np.int64) @ both, sought)] = True
-    entries = []
-    for shard in np.unique(own).tolist():
-        mine = own == shard
-        at = (ends == shard).any(axis=1)
-        entries.append(
-            {
-                "shard": sharded.name(0, shard),
-                "candidates": int(mine.sum()),
-                "delta_h": math.fsum([*rows[mine].tolist(), *forms[at].tolist()]),
-                "null_points": int(null[at].sum()),
-            }
+        null[np.searchsorted(settled.pairs.astype(np.int64) @ both, sought)] = 1.0
+
+    def at_shards(values: Floats) -> Floats:
+        # an edge between two shards counts in both
+        between: Floats = np.bincount(high[cross], values[cross], count).astype(np.float64)
+        return between + np.bincount(low, values, count)
+
+    delta_h = np.bincount(own, pull * moved.sum(axis=1), count) + at_shards(forms)
+    entries = [
+        {
+            "shard": sharded.name(0, shard),
+            "candidates": candidates,
+            "delta_h": delta,
+            "null_points": n,
+        }
+        for shard, candidates, delta, n in zip(
+            shards.tolist(),
+            np.bincount(own, minlength=count).tolist(),
+            delta_h.tolist(),
+            at_shards(null).astype(int).tolist(),
+            strict=True,
         )
+    ]
     overlap = {
         "edges": int(cross.sum()),
         "delta_h": math.fsum(forms[cross].tolist()),
