@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,17 +69,31 @@ def _interruptible(con: "duckdb.DuckDBPyConnection", run: Callable[[], None]) ->
 
     A query in the main thread at times misses the signal, and every later one; an interrupt
     from another thread reaches it. One that comes between two queries is forgotten, so it is
-    repeated until ``run`` has ended.
+    repeated until ``run`` has ended. The thread is there before it has anything to do, and is
+    not waited for at the end, since what interrupts its start leaves it behind.
     """
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run)
+    begin, ended, failures = Event(), Event(), list[BaseException]()
+
+    def work() -> None:
+        begin.wait()
         try:
-            running.result()
-        except KeyboardInterrupt:
-            while not running.done():
-                con.interrupt()
-                wait([running], timeout=0.05)
-            raise
+            run()
+        except BaseException as error:  # noqa: BLE001 - raised below, where it is waited for
+            failures.append(error)
+        finally:
+            ended.set()
+
+    Thread(target=work, daemon=True).start()
+    try:
+        begin.set()
+        ended.wait()  # not join(), which takes a thread for ended when it is interrupted
+    except KeyboardInterrupt:
+        while begin.is_set() and not ended.wait(0.05):
+            begin.set()  # it may have been interrupted itself
+            con.interrupt()
+        raise
+    if failures:
+        raise failures[0]
 
 
 def run_sql(relation: "duckdb.DuckDBPyRelation") -> list[dict[str, Any]]:
