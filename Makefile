@@ -14,7 +14,7 @@ test: .venv/installed lint
 	.venv/bin/python -m pytest -n 3 --dist worksteal
 
 slow: .venv/installed
-	.venv/bin/python $(PIP_INSTALL) -e '.[test,fuzz]'
+	.venv/bin/python $(PIP_INSTALL) -e '.[test,fuzz,ray]'
 	TMPDIR=/var/tmp .venv/bin/python -m pytest -m slow
 
 lint: .venv/installed

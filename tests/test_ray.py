@@ -21,6 +21,7 @@ from oscillink_store.many.answers import Place
 from oscillink_store.many.tasks import survey
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow  # Ray itself does not always answer beside other tests
 
 from oscillink_store.cluster.ray_executor import RayExecutor  # noqa: E402 - it needs ray
 
