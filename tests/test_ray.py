@@ -21,7 +21,7 @@ from oscillink_store.many.answers import Place
 from oscillink_store.many.tasks import survey
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow  # Ray itself does not always answer beside other tests
+pytestmark = pytest.mark.slow  # one of them hung beside the other tests, why is not known
 
 from oscillink_store.cluster.ray_executor import RayExecutor  # noqa: E402 - it needs ray
 
